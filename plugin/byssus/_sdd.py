@@ -1,0 +1,340 @@
+"""Sentential decision diagrams over categorical concepts, and their multi-valued reading.
+
+A concept of V values has V - 1 Boolean variables. An assignment means the value of the first
+variable that is true, or the last value if none is: every assignment means exactly one value, so
+SDDs are equal if and only if the functions are, and false if and only if no world satisfies them.
+(With one variable a value, assignments that are not one-hot would break both.)
+
+The vtree is right-linear over the concepts, each concept's variables together as a left child, so
+that an SDD is a multi-valued decision diagram over the concepts, which `decisions` reads off.
+
+This module imports only PySDD, because it is also a script: PySDD cannot be interrupted and may
+end its process, so a compilation that may be large runs in a child (see `byssus.circuit`).
+"""
+
+from __future__ import annotations
+
+import pickle
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pysdd.sdd import SddManager, SddNode, Vtree
+
+Key = int | None
+"""A node of a formula: i for node i counted from 1, -i for its negation, 0 true, None false."""
+
+Node = tuple[str, Any]
+"""("literal", (concept, value)), ("and", keys) or ("or", keys)."""
+
+
+class LimitReached(Exception):
+    """A compilation outgrew its limit; the arguments are what and where."""
+
+
+class Decisions(NamedTuple):
+    """A multi-valued decision diagram, bottom up.
+
+    Diagram node 0 is false and 1 is true. `levels` holds, for each concept that is decided on,
+    from the last in the order to the first, the concept and its nodes; a node is the tuple of its
+    children, one a value. Nodes are numbered through, from 2. `roots` are node numbers.
+    """
+
+    levels: list[tuple[int, list[tuple[int, ...]]]]
+    roots: list[int]
+
+
+def fold(
+    nodes: Sequence[Node],
+    cycles: Sequence[tuple[int, int]],
+    roots: Sequence[Key],
+    algebra: Any,
+    after: Callable[[Any], None] = lambda tag: None,
+) -> list[Any]:
+    """Evaluate a formula over an algebra of tags (`byssus.formula.Algebra`).
+
+    Nodes that depend on each other, the ranges `cycles`, get their least fixpoint. `after` sees
+    the tag of every node.
+    """
+    tags = [algebra.one] + [algebra.zero] * len(nodes)
+    negations: dict[int, Any] = {}
+
+    def tag(key: Key) -> Any:
+        if key is None:
+            return algebra.zero
+        if key >= 0:
+            return tags[key]
+        if key not in negations:
+            negations[key] = algebra.negate(tags[-key])
+        return negations[key]
+
+    def update(i: int) -> bool:
+        kind, content = nodes[i - 1]
+        if kind == "literal":
+            result = algebra.literal(*content)
+        elif kind == "and":
+            result = algebra.one
+            for key in content:
+                result = algebra.mult(result, tag(key))
+        else:
+            result = algebra.zero
+            for key in content:
+                result = algebra.add(result, tag(key))
+        after(result)
+        changed = not algebra.equal(tags[i], result)
+        tags[i] = result
+        return changed
+
+    i = 1
+    ends = dict(cycles)
+    while i <= len(nodes):
+        stop = ends.get(i)
+        if stop is None:
+            update(i)
+            i += 1
+        else:
+            while any([update(j) for j in range(i, stop)]):
+                pass
+            i = stop
+    return [tag(root) for root in roots]
+
+
+class Sdd:
+    """A PySDD manager whose variables are concepts of `widths` values, decided on in `order`."""
+
+    def __init__(self, widths: Sequence[int], order: Sequence[int]) -> None:
+        if sorted(order) != list(range(len(widths))):
+            raise ValueError(f"order {order} is not a permutation of {len(widths)} concepts")
+        self.widths = tuple(widths)
+        # A concept of one value has no variable. PySDD fails without variables at all: a spare.
+        self.order = [c for c in order if widths[c] > 1]
+        self._offsets: dict[int, int] = {}
+        count = 0
+        for concept in self.order:
+            self._offsets[concept] = count + 1
+            count += widths[concept] - 1
+        self.manager = SddManager.from_vtree(self._vtree(max(count, 1)))
+        self._concepts = self._read_concepts()
+        self.one: SddNode = self.manager.true()
+        self.zero: SddNode = self.manager.false()
+        self._literals: dict[tuple[int, int], SddNode] = {}
+
+    def literal(self, concept: int, value: int) -> SddNode:
+        """The SDD of: this concept has this value."""
+        node = self._literals.get((concept, value))
+        if node is None:
+            if not (0 <= concept < len(self.widths) and 0 <= value < self.widths[concept]):
+                raise ValueError(f"no value {value} in concept {concept} of {self.widths}")
+            node = self.one
+            if self.widths[concept] > 1:
+                first = self._offsets[concept]
+                for variable in range(first, first + value):
+                    node = node & self.manager.literal(-variable)
+                if value < self.widths[concept] - 1:
+                    node = node & self.manager.literal(first + value)
+            self._literals[concept, value] = node
+        return node
+
+    def add(self, a: SddNode, b: SddNode) -> SddNode:
+        """Disjunction."""
+        return a | b
+
+    def mult(self, a: SddNode, b: SddNode) -> SddNode:
+        """Conjunction."""
+        return a & b
+
+    def negate(self, a: SddNode) -> SddNode:
+        """Negation."""
+        return ~a
+
+    def equal(self, a: SddNode, b: SddNode) -> bool:
+        """Equality of functions: SDDs are canonical."""
+        return bool(a.id == b.id)
+
+    def decisions(self, roots: Sequence[SddNode]) -> Decisions:
+        """Read SDD nodes as one multi-valued decision diagram, reduced."""
+        values = {}  # (concept, SDD id) -> the set of values, as bits, of a node within a concept
+        numbers: dict[int, tuple[int, ...]] = {}
+        unique: dict[int, dict[tuple[int, ...], tuple[int, ...]]] = {c: {} for c in self.order}
+        rank = {concept: i for i, concept in enumerate(self.order)}
+        # Until all are known, a diagram node is (rank, position); terminals are (-1, 0), (-1, 1).
+        keep = list(roots)  # an SDD id is only unique while its node is referenced
+
+        def bits(concept: int, node: SddNode) -> int:
+            width = self.widths[concept]
+            every = (1 << width) - 1
+            if node.is_true():
+                return every
+            if node.is_false():
+                return 0
+            known = values.get((concept, node.id))
+            if known is None:
+                if node.is_literal():
+                    known = 1 << (abs(node.literal) - self._offsets[concept])
+                    known = known if node.literal > 0 else every & ~known
+                else:
+                    known = 0
+                    for prime, sub in node.elements():
+                        known |= bits(concept, prime) & bits(concept, sub)
+                values[concept, node.id] = known
+            return known
+
+        def children(node: SddNode) -> tuple[int, list[SddNode]]:
+            concept, inside = self._concepts[node.vtree().position()]
+            width = self.widths[concept]
+            if inside:
+                mask = bits(concept, node)
+                return concept, [self.one if mask >> v & 1 else self.zero for v in range(width)]
+            subs = [self.zero] * width
+            for prime, sub in node.elements():
+                mask = bits(concept, prime)
+                for v in range(width):
+                    if mask >> v & 1:
+                        subs[v] = sub
+            return concept, subs
+
+        numbers[self.zero.id], numbers[self.one.id] = (-1, 0), (-1, 1)
+        open_: dict[int, tuple[int, list[SddNode]]] = {}
+        stack = list(roots)
+        while stack:
+            node = stack[-1]
+            if node.id in numbers:
+                stack.pop()
+                continue
+            if node.id not in open_:
+                open_[node.id] = children(node)
+                keep.append(node)
+                keep += open_[node.id][1]
+            concept, subs = open_[node.id]
+            waiting = [sub for sub in subs if sub.id not in numbers]
+            if waiting:
+                stack += waiting
+                continue
+            below = tuple(numbers[sub.id] for sub in subs)
+            if len(set(below)) == 1:
+                numbers[node.id] = below[0]
+            else:
+                table = unique[concept]
+                flat = tuple(x for pair in below for x in pair)
+                numbers[node.id] = table.setdefault(flat, (rank[concept], len(table)))
+            stack.pop()
+
+        starts = {-1: 0}
+        start = 2
+        levels = []
+        for concept in reversed(self.order):
+            if unique[concept]:
+                starts[rank[concept]] = start
+                start += len(unique[concept])
+                flats = list(unique[concept])
+                levels.append((concept, flats))
+        numbered = [
+            (c, [tuple(starts[f[i]] + f[i + 1] for i in range(0, len(f), 2)) for f in flats])
+            for c, flats in levels
+        ]
+        return Decisions(
+            numbered, [starts[numbers[r.id][0]] + numbers[r.id][1] for r in roots]
+        )
+
+    def _vtree(self, count: int) -> Vtree:
+        """Right-linear over concepts; each concept's variables right-linear, as a left child."""
+        lines: list[str] = []
+
+        def leaf(variable: int) -> int:
+            lines.append(f"L {len(lines)} {variable}")
+            return len(lines) - 1
+
+        def right_linear(parts: list[int]) -> int:
+            top = parts[-1]
+            for part in reversed(parts[:-1]):
+                lines.append(f"I {len(lines)} {part} {top}")
+                top = len(lines) - 1
+            return top
+
+        blocks = []
+        for concept in self.order:
+            first = self._offsets[concept]
+            variables = range(first, first + self.widths[concept] - 1)
+            blocks.append(right_linear([leaf(v) for v in variables]))
+        right_linear(blocks or [leaf(1)])
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "concepts.vtree"
+            file.write_text(f"vtree {len(lines)}\n" + "\n".join(lines) + "\n")
+            return Vtree.from_file(str(file).encode())
+
+    def _read_concepts(self) -> dict[int, tuple[int, bool]]:
+        """For each vtree node, by position: its concept, and whether it lies within its block."""
+        owner = {
+            first + i: concept
+            for concept, first in self._offsets.items()
+            for i in range(self.widths[concept] - 1)
+        }
+        concepts: dict[int, tuple[int, bool]] = {}
+        spine = self.manager.vtree()
+        for concept in self.order[:-1]:
+            concepts[spine.position()] = (concept, False)
+            inside = [spine.left()]
+            while inside:
+                vtree = inside.pop()
+                concepts[vtree.position()] = (concept, True)
+                if not vtree.is_leaf():
+                    inside += [vtree.left(), vtree.right()]
+            spine = spine.right()
+        inside = [spine]
+        while inside:
+            vtree = inside.pop()
+            if self.order:
+                concepts[vtree.position()] = (self.order[-1], True)
+            if not vtree.is_leaf():
+                inside += [vtree.left(), vtree.right()]
+        assert all(concepts[self.manager.vtree_of_var(v).position()][0] == owner[v] for v in owner)
+        return concepts
+
+
+def _limit(
+    sdd: Sdd, nodes: int | None, seconds: float | None
+) -> Callable[[SddNode], None]:
+    """A check to make after every node of the formula; raises `LimitReached`."""
+    started = time.monotonic()
+
+    def check(_: SddNode) -> None:
+        if seconds is not None and time.monotonic() - started > seconds:
+            raise LimitReached("seconds")
+        if nodes is not None and sdd.manager.count() > nodes:
+            sdd.manager.garbage_collect()
+            if sdd.manager.count() > nodes:
+                raise LimitReached("nodes")
+
+    return check
+
+
+def compile_formula(
+    widths: Sequence[int],
+    order: Sequence[int],
+    nodes: Sequence[Node],
+    cycles: Sequence[tuple[int, int]],
+    roots: Sequence[Key],
+    node_limit: int | None = None,
+    seconds: float | None = None,
+) -> Decisions:
+    """Compile a formula to a decision diagram; raises `LimitReached`."""
+    sdd = Sdd(widths, order)
+    return sdd.decisions(fold(nodes, cycles, roots, sdd, _limit(sdd, node_limit, seconds)))
+
+
+def main() -> None:
+    """Read a pickled job from standard input and write the pickled result to standard output."""
+    job = pickle.load(sys.stdin.buffer)
+    result: tuple[str, Any]
+    try:
+        result = ("done", tuple(compile_formula(**job)))
+    except LimitReached as limit:
+        result = ("limit", limit.args[0])
+    pickle.dump(result, sys.stdout.buffer)
+
+
+if __name__ == "__main__":
+    main()

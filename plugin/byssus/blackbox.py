@@ -1,0 +1,403 @@
+"""Black boxes: a Python callable as a relation between its arguments and its output.
+
+Given distributions over its arguments, a black box gives the distribution over its outputs. Where
+its domain fits the budget, every argument tuple is evaluated once and the result is exact; where
+it does not, worlds are sampled (ISED).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Hashable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from byssus._calls import Arguments, Caller, Failure, Outcome
+from byssus.distribution import Distribution
+from byssus.domains import Domain, Padded, Tuple, check_probabilities
+from byssus.errors import BudgetExceeded, ByssusError, DomainError, listed
+from byssus.estimators import Estimator, Membership, Sample, as_estimator
+from byssus.plan import Plan
+from byssus.provenance.sampled import mass_lost
+from byssus.worlds import Concepts, Worlds, independent, number_worlds
+
+__all__ = ["BlackBox", "blackbox"]
+
+# Without a budget, a domain of at most so many tuples is tabulated.
+_TABULATED = 10_000
+
+
+def blackbox(
+    *inputs: Domain,
+    output: Domain | None = None,
+    name: str | None = None,
+    provenance: str = "auto",
+    samples: int = 100,
+    estimator: str | Estimator = "ised",
+    generator: torch.Generator | None = None,
+    budget: int | None = None,
+    on_error: Hashable = "raise",
+    timeout: float | None = None,
+    vectorized: bool = False,
+    executor: Executor | None = None,
+    concurrency: int = 16,
+    memo: bool = True,
+    check: int = 0,
+) -> Callable[[Callable[..., Any]], BlackBox]:
+    """Make a callable a black box: tensors in, `Distribution` out; plain values in, plain value out.
+
+    Each distinct argument tuple is evaluated once, ever. `async def` functions run concurrently.
+
+    Args:
+        inputs: the domain of each argument.
+        output: the domain of the output; None where it is not known, then the outputs are those
+            that occur.
+        name: the relation's name; the function's if not given.
+        provenance: "auto" tabulates what fits the budget and samples the rest; "exact" insists on
+            the table, "sampled" on sampling.
+        samples: worlds an example, where they are sampled.
+        estimator: "ised", "distinct", "rloo", "indecater", or an `Estimator`.
+        generator: makes sampling reproducible.
+        budget: the most calls, ever; also the largest domain that is tabulated (10,000 without).
+        on_error: "raise"; "discard", which reports the probability mass in `Distribution.lost`; or
+            the output to take in place of a failure.
+        timeout: seconds a call; from any thread.
+        vectorized: the function takes columns (numpy arrays) and returns a column.
+        executor: where the calls run, any `concurrent.futures.Executor`.
+        concurrency: how many calls of an `async def` function run at once.
+        memo: False for a function that is random: it is called anew for every sampled world.
+        check: call the first so many tuples twice, to catch a function that is not deterministic.
+            (One that draws from the global random generators is caught anyway.)
+
+    Example:
+        >>> @blackbox(Integer(0, 9), Integer(0, 9), output=Integer(0, 18))
+        ... def add(a, b):
+        ...     return a + b
+        >>> add(3, 4)
+        7
+        >>> p = torch.full((1, 10), 0.1)
+        >>> add(p, p)[18]
+        tensor([0.0100])
+    """
+
+    def decorate(function: Callable[..., Any]) -> BlackBox:
+        called = name or getattr(function, "__name__", type(function).__name__)
+        caller = Caller(
+            function,
+            name=called,
+            check_output=_hashable if output is None else output.check_output,
+            vectorized=vectorized,
+            executor=executor,
+            concurrency=concurrency,
+            timeout=timeout,
+            on_error=on_error,
+            budget=budget,
+            memo=memo,
+            check=check,
+        )
+        return BlackBox(
+            function, called, inputs, output, caller, provenance, samples, estimator, generator
+        )
+
+    if len(inputs) == 1 and not isinstance(inputs[0], Domain) and callable(inputs[0]):
+        raise DomainError(
+            "@blackbox needs the domain of each argument: @blackbox(Integer(0, 9), ..., output=...)"
+        )
+    for i, domain in enumerate(inputs):
+        if not isinstance(domain, Domain):
+            raise DomainError(f"argument {i} of the black box has {domain!r} for a domain")
+    if output is not None and not isinstance(output, Domain):
+        raise DomainError(f"output={output!r} is no domain; leave it out where it is not known")
+    if provenance not in ("auto", "exact", "sampled"):
+        raise ByssusError(
+            f"provenance={provenance!r}: a black box knows 'auto', 'exact' and 'sampled'"
+        )
+    return decorate
+
+
+@dataclass(frozen=True)
+class _Table:
+    """Every world of one pattern of lengths, and what it gives."""
+
+    worlds: Int[Tensor, "worlds concepts"]
+    outcomes: list[Outcome]
+
+
+class BlackBox:
+    """A callable as a relation; made by `blackbox`.
+
+    Attributes:
+        name: the relation's name.
+        inputs: the domain of each argument.
+        output: the domain of the output, or None.
+        samples: worlds an example, where they are sampled.
+        estimator: how worlds become scores and a loss.
+        generator: makes sampling reproducible.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        name: str,
+        inputs: Sequence[Domain],
+        output: Domain | None,
+        caller: Caller,
+        provenance: str,
+        samples: int,
+        estimator: str | Estimator,
+        generator: torch.Generator | None,
+    ) -> None:
+        functools.update_wrapper(self, function, updated=())
+        self.function = function
+        self.name = name
+        self.inputs = tuple(inputs)
+        self.output = output
+        self.caller = caller
+        self.provenance = provenance
+        self.samples = samples
+        self.estimator = as_estimator(estimator)
+        self.generator = generator
+        self._domain = Tuple(*self.inputs)
+        self._tables: dict[tuple[bool, ...], _Table] = {}
+        for i, domain in enumerate(self.inputs):
+            if not domain.finite:
+                raise DomainError(
+                    f"{name}: argument {i} is {domain}, which has no finite list of values; Float "
+                    "is for outputs"
+                )
+
+    @property
+    def calls(self) -> int:
+        """How many evaluations of the function byssus has made so far."""
+        return self.caller.calls
+
+    @property
+    def table_limit(self) -> int:
+        """The largest domain that is tabulated."""
+        return _TABULATED if self.caller.budget is None else self.caller.budget
+
+    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
+        """Tensors: the distribution over outputs. Plain values: the plain function.
+
+        Args:
+            arguments: for each argument the tensor view of a batch of distributions over its
+                domain, see `byssus.domains`.
+            keywords: for the plain function only.
+
+        Raises:
+            ShapeError: a view does not fit its domain.
+            ProbabilityError: negative, not finite, or not summing to one.
+            BlackBoxError: a call failed, under `on_error="raise"`.
+            BudgetExceeded: the calls would exceed the budget; none of them was made.
+        """
+        if not any(_is_view(argument) for argument in arguments):
+            return self.function(*arguments, **keywords)
+        if keywords or len(arguments) != len(self.inputs):
+            raise ByssusError(
+                f"{self.name} takes {len(self.inputs)} distributions by position; got "
+                f"{len(arguments)}{' and ' + ', '.join(keywords) if keywords else ''}"
+            )
+        before = self.calls
+        concepts = self._concepts(arguments)
+        with self.caller.staged():
+            if self.tabulates(concepts.mask):
+                worlds, number, outcomes = self._tabulate(concepts)
+            else:
+                worlds = independent(concepts, self.samples, self.generator)
+                number, outcomes = self._evaluate(worlds.indices)
+            result = self._readout(concepts, worlds, number, outcomes)
+        result.calls = self.calls - before
+        return result
+
+    def evaluate(self, tuples: Sequence[Arguments]) -> list[Outcome]:
+        """What the function gives on each argument tuple, or a `Failure`.
+
+        Raises:
+            DomainError: an argument outside its domain.
+            BlackBoxError: a call failed, under `on_error="raise"`.
+            BudgetExceeded: the calls would exceed the budget; none of them was made.
+        """
+        for arguments in tuples:
+            for i, (domain, value) in enumerate(zip(self.inputs, arguments, strict=True)):
+                if value not in domain:
+                    raise DomainError(
+                        f"{self.name}{arguments!r}: argument {i} is {value!r}, which is not in "
+                        f"{domain}; widen the domain or keep the rules from asking"
+                    )
+        return self.caller.evaluate(tuples)
+
+    def tabulates(self, mask: Bool[Tensor, "batch columns"] | None = None) -> bool:
+        """Whether every argument tuple is evaluated, for lists of these lengths."""
+        if self.provenance == "sampled" or not self.caller.memoised:
+            return False
+        if mask is None:
+            size = self._domain.size
+        else:
+            size = sum(self._domain.count(row) for row in mask.unique(dim=0).tolist())
+        if size <= self.table_limit:
+            return True
+        if self.provenance == "exact":
+            raise BudgetExceeded(
+                f"{self.name}: exact needs all {size} argument tuples, and at most "
+                f"{self.table_limit} may be called; raise `budget=` or sample"
+            )
+        return False
+
+    def plan(self) -> Plan:
+        """What calling this black box on tensors will do."""
+        size = self._domain.size
+        if self.tabulates():
+            why = f"its {size} argument tuples fit the limit of {self.table_limit}"
+            return Plan("exact", why, {self.name: size})
+        why = f"{size} argument tuples, {self.table_limit} are tabulated at most"
+        if self.provenance == "sampled" or not self.caller.memoised:
+            why = "asked for" if self.provenance == "sampled" else "the function is random"
+        return Plan("sampled", why, {self.name: None})
+
+    def __repr__(self) -> str:
+        domains = ", ".join(map(repr, self.inputs))
+        return f"<black box {self.name}: ({domains}) -> {self.output or 'anything'}>"
+
+    def _concepts(self, arguments: Sequence[Any]) -> Concepts:
+        columns = self._domain.flatten(tuple(arguments), self.name)
+        position = 0
+        for i, domain in enumerate(self.inputs):
+            part = columns.probs[position : position + len(domain.widths)]
+            position += len(domain.widths)
+            for width in set(domain.widths):
+                same = torch.cat([p for p in part if p.shape[1] == width])
+                check_probabilities(same, f"{self.name}, argument {i}")
+        mask = None if bool(columns.mask.all()) else columns.mask
+        probs = torch.cat(columns.probs, 1)
+        return Concepts(probs, self._domain.widths, mask, self._domain.permuted)
+
+    def _tabulate(self, concepts: Concepts) -> tuple[Worlds, Tensor, list[Outcome]]:
+        """All worlds of each example; the number of each world's outcome; the outcomes."""
+        batch, n = len(concepts.probs), len(concepts.widths)
+        device = concepts.probs.device
+        if concepts.mask is None:
+            (table,) = self._all((True,) * n)
+            size = len(table.worlds)
+            indices = table.worlds.to(device).expand(batch, -1, -1)
+            number = torch.arange(size, device=device).expand(batch, -1)
+            return Worlds(indices, torch.ones_like(number, dtype=torch.bool), True), number, (
+                table.outcomes
+            )
+        patterns, which = concepts.mask.unique(dim=0, return_inverse=True)
+        tables = self._all(*map(tuple, patterns.tolist()))
+        most = max(len(table.worlds) for table in tables)
+        worlds = torch.full((len(tables), most, n), -1)
+        numbers = torch.zeros(len(tables), most, dtype=torch.int64)
+        there = torch.zeros(len(tables), most, dtype=torch.bool)
+        outcomes: list[Outcome] = []
+        for i, table in enumerate(tables):
+            size = len(table.worlds)
+            worlds[i, :size] = table.worlds
+            numbers[i, :size] = torch.arange(size) + len(outcomes)
+            there[i, :size] = True
+            outcomes += table.outcomes
+        complete = Worlds(worlds.to(device)[which], there.to(device)[which], True)
+        return complete, numbers.to(device)[which], outcomes
+
+    def _all(self, *masks: tuple[bool, ...]) -> list[_Table]:
+        """The tables of these patterns of lengths; remembered once all of them are there."""
+        tables = {mask: self._tables.get(mask) or self._fill(mask) for mask in masks}
+        self._tables.update(tables)
+        return [tables[mask] for mask in masks]
+
+    def _fill(self, mask: tuple[bool, ...]) -> _Table:
+        worlds = self._domain.enumerate(mask)
+        tuples = [self._domain.decode(row) for row in worlds.tolist()]
+        return _Table(worlds, self.caller.evaluate(tuples))
+
+    def _evaluate(self, indices: Tensor) -> tuple[Tensor, list[Outcome]]:
+        """The number of each world's outcome, and the outcomes."""
+        if self.caller.memoised:
+            number, distinct = number_worlds(indices, self._domain.widths)
+        else:  # a random function: every world is a draw of its own
+            distinct = indices.reshape(-1, indices.shape[-1])
+            number = torch.arange(len(distinct), device=indices.device).reshape(indices.shape[:-1])
+        return number, self.caller.evaluate([self._domain.decode(r) for r in distinct.tolist()])
+
+    def _readout(
+        self, concepts: Concepts, worlds: Worlds, number: Tensor, outcomes: list[Outcome]
+    ) -> Distribution:
+        values = self._values(outcomes)
+        positions = {value: i for i, value in enumerate(values)}
+
+        def membership(number: Tensor, outcomes: list[Outcome], there: Tensor) -> Membership:
+            codes = torch.tensor([_code(o, positions) for o in outcomes], device=number.device)
+            code = codes[number].masked_fill(~there, _NOWHERE).flatten()
+            world = (code >= 0).nonzero().squeeze(1)
+            return Membership(world, code[world])
+
+        def evaluate(indices: Tensor) -> Membership:
+            # Estimators ask about neighbours, some of which give outputs that no sample gave.
+            number, outcomes = self._evaluate(indices)
+            return membership(number, outcomes, torch.ones_like(number, dtype=torch.bool))
+
+        there = worlds.distinct if worlds.complete else torch.ones_like(worlds.distinct)
+        sample = Sample(
+            concepts, worlds, membership(number, outcomes, there), len(values), evaluate
+        )
+        failures = {o.arguments: o.cause for o in outcomes if isinstance(o, Failure)}
+        lost = None
+        if failures:
+            failed = torch.tensor([isinstance(o, Failure) for o in outcomes], device=number.device)
+            world = (failed[number] & there).flatten().nonzero().squeeze(1)
+            lost = mass_lost(sample, Membership(world, torch.zeros_like(world)))
+        return Distribution(
+            values,
+            sample=sample,
+            estimator=self.estimator,
+            lost=lost,
+            domain=self.output,
+            failures=failures,
+        )
+
+    def _values(self, outcomes: list[Outcome]) -> tuple[Hashable, ...]:
+        """The declared outputs where they can be listed, else those that occur."""
+        output = self.output
+        if output is not None and output.finite and output.size <= _TABULATED:
+            return output.values
+        seen = dict.fromkeys(o for o in outcomes if not isinstance(o, Failure))
+        try:
+            return tuple(sorted(seen))  # type: ignore[type-var]
+        except TypeError:  # no common order: as they occurred
+            return tuple(seen)
+
+
+_NOWHERE = -1
+
+
+def _code(outcome: Outcome, positions: dict[Hashable, int]) -> int:
+    return _NOWHERE if isinstance(outcome, Failure) else positions.get(outcome, _NOWHERE)
+
+
+def _is_view(argument: Any) -> bool:
+    """Whether this is (part of) the tensor view of a domain, and not a plain value."""
+    if isinstance(argument, tuple | list):
+        return any(_is_view(part) for part in argument)
+    return isinstance(argument, Tensor | Padded)
+
+
+def _hashable(value: object) -> Hashable:
+    """An output of no declared domain: anything that can be told apart and is equal to itself."""
+    if isinstance(value, list):
+        value = tuple(value)
+    if not isinstance(value, Hashable) or isinstance(value, Tensor):
+        raise DomainError(
+            f"{value!r} of type {type(value).__name__} cannot be an output: return a hashable value"
+        )
+    try:
+        hash(value)
+    except TypeError:
+        raise DomainError(f"{listed([value])} holds something unhashable") from None
+    if value != value:
+        raise DomainError("NaN cannot be an output: raise an exception, or return None")
+    return value

@@ -1,0 +1,343 @@
+"""From worlds to scores and to a loss.
+
+Each estimator sees the same `Sample`: worlds with differentiable weights, and which world gives
+which output. It states what its scores are (`bias`), and turns them into a loss against a target.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import ClassVar, Protocol
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy
+
+from byssus.errors import ByssusError
+from byssus.worlds import Concepts, Worlds
+
+__all__ = [
+    "ISED",
+    "RLOO",
+    "Distinct",
+    "Estimator",
+    "IndeCateR",
+    "Membership",
+    "Sample",
+    "as_estimator",
+]
+
+
+@dataclass(frozen=True)
+class Membership:
+    """Which world gives which output: one entry for each pair.
+
+    Attributes:
+        world: the entry's world, as its number in the flattened `(batch, worlds)`.
+        output: the entry's output.
+        share: the probability that the world gives the output, differentiable; None for 1. Below
+            1 only where a world leaves some concepts to be summed out (`mixed`).
+    """
+
+    world: Int[Tensor, " entries"]
+    output: Int[Tensor, " entries"]
+    share: Float[Tensor, " entries"] | None = None
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The worlds of a batch and what they give.
+
+    Attributes:
+        concepts: the probabilities that the worlds were drawn from, differentiable.
+        worlds: the worlds.
+        membership: which world gives which output.
+        outputs: the number of outputs.
+        evaluate: what other worlds `(batch, m, concepts)` give; for estimators that ask.
+        blocks: the outputs of each component of a structured output, which are scaled apart; one
+            block of all outputs otherwise.
+    """
+
+    concepts: Concepts
+    worlds: Worlds
+    membership: Membership
+    outputs: int
+    evaluate: Callable[[Tensor], Membership]
+    blocks: tuple[int, ...] = ()
+    log_probs: Float[Tensor, "batch worlds concepts"] = field(init=False)
+    log_weights: Float[Tensor, "batch worlds"] = field(init=False)
+
+    def __post_init__(self) -> None:
+        gathered = self.concepts.gather(self.worlds.indices)
+        log_probs = gathered.clamp_min(torch.finfo(gathered.dtype).tiny).log()
+        log_weights = log_probs.sum(-1)
+        norm = self.concepts.log_norm()
+        object.__setattr__(self, "blocks", self.blocks or (self.outputs,))
+        object.__setattr__(self, "log_probs", log_probs)
+        object.__setattr__(
+            self, "log_weights", log_weights if norm is None else log_weights - norm[:, None]
+        )
+
+    def weights(self) -> Float[Tensor, "batch worlds"]:
+        """The probabilities of the worlds as products, whose gradient is right at zero too."""
+        weights = self.concepts.gather(self.worlds.indices).prod(-1)
+        norm = self.concepts.log_norm()
+        return weights if norm is None else weights * torch.exp(-norm)[:, None]
+
+    def sum(
+        self, values: Tensor, membership: Membership | None = None
+    ) -> Float[Tensor, "batch outputs"]:
+        """For each output, the sum of the values `(batch, worlds)` of the worlds that give it."""
+        m = self.membership if membership is None else membership
+        entries = values.flatten()[m.world]
+        if m.share is not None:
+            entries = entries * m.share
+        rows = m.world // values.shape[1]
+        flat = entries.new_zeros(len(values) * self.outputs)
+        flat = flat.index_add(0, rows * self.outputs + m.output, entries)
+        return flat.reshape(len(values), self.outputs)
+
+    def log_reduce(
+        self, log_values: Float[Tensor, "batch worlds"], how: str
+    ) -> Float[Tensor, "batch outputs"]:
+        """The logarithm of the sum or the largest value for each output; -inf where no world is."""
+        m = self.membership
+        entries = log_values.flatten()[m.world]
+        if m.share is not None:
+            entries = entries + m.share.clamp_min(torch.finfo(entries.dtype).tiny).log()
+        cells = m.world // log_values.shape[1] * self.outputs + m.output
+        flat = entries.new_full((len(log_values) * self.outputs,), -torch.inf)
+        if how == "max":
+            reduced = flat.scatter_reduce(0, cells, entries, "amax")
+        else:
+            largest = flat.scatter_reduce(0, cells, entries.detach(), "amax")
+            sums = torch.zeros_like(flat).index_add(0, cells, (entries - largest[cells]).exp())
+            empty = sums == 0
+            log_sums = sums.masked_fill(empty, 1.0).log()
+            reduced = torch.where(empty, -torch.inf, log_sums + largest)
+        return reduced.reshape(len(log_values), self.outputs)
+
+    def distinct_log_weights(self) -> Float[Tensor, "batch worlds"]:
+        """The log-probabilities of the worlds, each counted once; -inf for its repetitions."""
+        return self.log_weights.masked_fill(~self.worlds.distinct, -torch.inf)
+
+
+class Estimator(Protocol):
+    """Scores for the outputs, and a loss.
+
+    Attributes:
+        name: how it is asked for.
+        bias: what its scores and gradients are, in expectation.
+    """
+
+    name: ClassVar[str]
+    bias: ClassVar[str]
+
+    def scores(self, sample: Sample) -> Float[Tensor, "batch outputs"]:
+        """The estimator's own differentiable number for each output."""
+
+    def loss(
+        self, sample: Sample, target: Float[Tensor, "batch outputs"]
+    ) -> Float[Tensor, ""]:
+        """The loss against targets, 1 where an output is (one of) the example's."""
+
+
+def negative_log_likelihood(
+    probs: Float[Tensor, "batch outputs"], target: Float[Tensor, "batch outputs"]
+) -> Float[Tensor, ""]:
+    """The mean of -log P(target); where P is 0 it is bounded and has no gradient."""
+    likelihood = (probs * target).sum(1)
+    return -likelihood.clamp_min(torch.finfo(probs.dtype).tiny).log().mean()
+
+
+class Distinct:
+    """P(y) = p(distinct worlds seen that give y) / p(all distinct worlds seen), in log space.
+
+    Exact where all worlds have been seen.
+    """
+
+    name = "distinct"
+    bias = "consistent; exact at coverage 1"
+
+    def scores(self, sample: Sample) -> Float[Tensor, "batch outputs"]:
+        """The probabilities."""
+        if sample.worlds.complete:
+            return sample.sum(sample.weights() * sample.worlds.distinct)
+        log_weights = sample.distinct_log_weights()
+        seen = torch.logsumexp(log_weights, 1, keepdim=True)
+        log_scores = sample.log_reduce(log_weights, "sum") - seen
+        return log_scores.exp()
+
+    def loss(
+        self, sample: Sample, target: Float[Tensor, "batch outputs"]
+    ) -> Float[Tensor, ""]:
+        """Negative log-likelihood."""
+        return negative_log_likelihood(self.scores(sample), target)
+
+
+@dataclass(frozen=True)
+class ISED:
+    """The estimator of ISED (Data-Efficient Learning with Neural Programs, section 3.4).
+
+    The weights of the samples that give an output are added up (`add-mult`), or their largest
+    smallest entry is taken (`min-max`), repetitions counted as drawn; each example's vector is
+    scaled to Euclidean length 1 and compared with the target by binary cross-entropy, averaged
+    over all entries. A training score, not a probability.
+
+    The scaling is done in log space: the published floor of 1e-12 under the norm switches
+    learning off at 16 inputs. Scores are at most `ceiling` in the cross-entropy, whose gradient is
+    unbounded where a wrong output holds all of the vector: training collapses there.
+
+    Attributes:
+        semiring: "add-mult" or "min-max".
+        paper: the published form, with the floor and without the ceiling.
+        ceiling: the largest score that the cross-entropy sees.
+    """
+
+    semiring: str = "add-mult"
+    paper: bool = False
+    ceiling: float = 0.999
+    name: ClassVar[str] = "ised"
+    bias: ClassVar[str] = "biased: a score, in expectation a sum of squared probabilities, scaled"
+
+    def __post_init__(self) -> None:
+        if self.semiring not in ("add-mult", "min-max"):
+            raise ByssusError(
+                f"semiring={self.semiring!r}: ISED knows 'add-mult' and 'min-max'"
+            )
+
+    def aggregate(self, sample: Sample) -> Float[Tensor, "batch outputs"]:
+        """The logarithm of each output's weight before scaling; -inf where it was not sampled."""
+        if self.semiring == "min-max":
+            return sample.log_reduce(sample.log_probs.amin(-1), "max")
+        return sample.log_reduce(sample.log_probs.sum(-1), "sum")
+
+    def log_scores(self, sample: Sample) -> Float[Tensor, "batch outputs"]:
+        """The logarithm of the scaled vector."""
+        parts = self.aggregate(sample).split(sample.blocks, 1)
+        return torch.cat([part - self._log_length(part) for part in parts], 1)
+
+    def _log_length(self, aggregate: Tensor) -> Float[Tensor, "batch 1"]:
+        if self.paper:
+            return aggregate.exp().norm(dim=1, keepdim=True).clamp_min(1e-12).log()
+        # A row none of whose samples gave an output stays at -inf: no length, and no gradient.
+        empty = (aggregate == -torch.inf).all(1, keepdim=True)
+        return 0.5 * torch.logsumexp(2 * aggregate.masked_fill(empty, 0.0), 1, keepdim=True)
+
+    def scores(self, sample: Sample) -> Float[Tensor, "batch outputs"]:
+        """The scaled vector: Euclidean length 1 in each example."""
+        return self.log_scores(sample).exp()
+
+    def loss(
+        self, sample: Sample, target: Float[Tensor, "batch outputs"]
+    ) -> Float[Tensor, ""]:
+        """Binary cross-entropy over all entries; logarithms at least -100."""
+        log_scores = self.log_scores(sample)
+        if self.paper:
+            return binary_cross_entropy(log_scores.exp().clamp(0, 1), target)
+        log_rest = torch.log1p(-log_scores.exp().clamp_max(self.ceiling))
+        # where: an output that was not sampled is a constant, not 0 times infinity
+        log_scores = torch.where(log_scores > -100, log_scores, -100.0)
+        return -(target * log_scores + (1 - target) * log_rest).mean()
+
+
+class RLOO:
+    """REINFORCE with the mean of the other samples as each sample's baseline.
+
+    The scores are the frequencies of the outputs, and their gradients are unbiased. Of
+    `-log P(y)` the gradient is a ratio: consistent, not unbiased; an example none of whose samples
+    gives the target has none.
+    """
+
+    name = "rloo"
+    bias = "unbiased scores and gradients; the gradient of -log P is consistent"
+
+    def scores(self, sample: Sample) -> Float[Tensor, "batch outputs"]:
+        """Frequencies, with the gradient of the expected frequency."""
+        count = sample.log_weights.shape[1]
+        if count < 2:
+            raise ByssusError("rloo needs at least 2 samples an example; raise `samples`")
+        ones = torch.ones_like(sample.log_weights)
+        frequency = sample.sum(ones) / count
+        held = frequency.detach()
+        share = sample.membership.share
+        fixed = Membership(
+            sample.membership.world,
+            sample.membership.output,
+            None if share is None else share.detach(),
+        )
+        surrogate = sample.sum(sample.log_weights, fixed)
+        surrogate = surrogate - held * sample.log_weights.sum(1, keepdim=True)
+        surrogate = surrogate / (count - 1)
+        return frequency + surrogate - surrogate.detach()
+
+    def loss(
+        self, sample: Sample, target: Float[Tensor, "batch outputs"]
+    ) -> Float[Tensor, ""]:
+        """Negative logarithm of the target's frequency."""
+        return negative_log_likelihood(self.scores(sample), target)
+
+
+class IndeCateR:
+    """IndeCateR (De Smet et al. 2023): every concept of every sample completed in every value.
+
+    grad E[f] = sum over concepts d and values v of grad p_d(v) E[f(x with x_d := v)], which sums
+    out each concept in turn. Unbiased as `RLOO` is, with lower variance, for (sum of the domain
+    sizes) evaluations a sample: for black boxes that are vectorised or memoised, and for rules.
+    """
+
+    name = "indecater"
+    bias = "unbiased scores and gradients; the gradient of -log P is consistent"
+
+    def scores(self, sample: Sample) -> Float[Tensor, "batch outputs"]:
+        """Frequencies, with the gradient of the expected frequency."""
+        if sample.concepts.permuted:
+            raise ByssusError(
+                "indecater needs independent concepts, and those of a permutation are not: "
+                "use 'rloo', 'ised' or 'distinct'"
+            )
+        batch, count, n = sample.worlds.indices.shape
+        frequency = sample.sum(sample.log_weights.new_ones(batch, count)) / count
+        surrogate = torch.zeros_like(frequency)
+        for concept, width in enumerate(sample.concepts.widths):
+            changed = sample.worlds.indices[:, :, None].repeat(1, 1, width, 1)
+            exists = changed[:, :1, 0, concept] >= 0  # (batch, 1)
+            if not exists.any():
+                continue
+            values = torch.arange(width, device=changed.device)
+            changed[..., concept] = torch.where(exists[:, :, None], values, -1)
+            membership = sample.evaluate(changed.reshape(batch, count * width, n))
+            share = membership.share
+            fixed = Membership(
+                membership.world, membership.output, None if share is None else share.detach()
+            )
+            weight = sample.concepts.of(concept) * exists / count
+            surrogate = surrogate + sample.sum(weight.repeat(1, count), fixed)
+        return frequency + surrogate - surrogate.detach()
+
+    def loss(
+        self, sample: Sample, target: Float[Tensor, "batch outputs"]
+    ) -> Float[Tensor, ""]:
+        """Negative logarithm of the target's frequency."""
+        return negative_log_likelihood(self.scores(sample), target)
+
+
+_NAMED: dict[str, Callable[[], Estimator]] = {
+    "distinct": Distinct,
+    "ised": ISED,
+    "rloo": RLOO,
+    "indecater": IndeCateR,
+}
+
+
+def as_estimator(estimator: str | Estimator) -> Estimator:
+    """The estimator of a name, or the one given."""
+    if not isinstance(estimator, str):
+        return estimator
+    if estimator not in _NAMED:
+        raise ByssusError(
+            f"no estimator {estimator!r}: there are {', '.join(map(repr, _NAMED))}"
+        )
+    return _NAMED[estimator]()

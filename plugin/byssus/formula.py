@@ -1,0 +1,144 @@
+"""A ground program: an and-or graph over literals, which any provenance can evaluate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from byssus._sdd import Key, Node, fold
+
+__all__ = ["Algebra", "Formula", "Key", "Node"]
+
+T = TypeVar("T")
+
+
+class Algebra(Protocol[T]):
+    """What evaluating a formula needs of a provenance; see `byssus.provenance.Provenance`."""
+
+    zero: T
+    one: T
+
+    def literal(self, concept: int, value: int) -> T: ...
+    def add(self, a: T, b: T) -> T: ...
+    def mult(self, a: T, b: T) -> T: ...
+    def negate(self, a: T) -> T: ...
+    def equal(self, a: T, b: T) -> bool: ...
+
+
+@dataclass(frozen=True)
+class Formula:
+    """Rules, grounded.
+
+    A node follows those that it names, except within a cycle: there it may name any, but none
+    through a negation, and the meaning is the least fixpoint.
+
+    Attributes:
+        widths: the number of values of each concept.
+        nodes: `("literal", (concept, value))`, `("and", keys)` or `("or", keys)`.
+        roots: the keys of the outputs. A key is i for node i (counted from 1), -i for its
+            negation, 0 for true, None for false.
+        cycles: ranges `(start, stop)` of nodes that depend on one another.
+    """
+
+    widths: tuple[int, ...]
+    nodes: tuple[Node, ...]
+    roots: tuple[Key, ...]
+    cycles: tuple[tuple[int, int], ...] = ()
+
+    @classmethod
+    def from_graph(
+        cls, widths: Sequence[int], nodes: Mapping[int, Node], roots: Sequence[Key]
+    ) -> Formula:
+        """Order the part of a graph that the roots need. The mapping's numbers are its own."""
+        components = _components(nodes, [abs(root) for root in roots if root])
+        number: dict[int, int] = {}
+        cycles = []
+        for component in components:
+            start = len(number) + 1
+            number.update((key, start + i) for i, key in enumerate(component))
+            if len(component) > 1 or component[0] in map(abs, _children(nodes[component[0]])):
+                cycles.append((start, start + len(component)))
+
+        def renumber(key: Key) -> Key:
+            return key if not key else number[key] if key > 0 else -number[-key]
+
+        ordered = []
+        for component in components:
+            for key in component:
+                kind, content = nodes[key]
+                if kind != "literal":
+                    content = tuple(renumber(child) for child in content)
+                ordered.append((kind, content))
+        return cls(
+            tuple(widths), tuple(ordered), tuple(renumber(root) for root in roots), tuple(cycles)
+        )
+
+    def evaluate(self, algebra: Algebra[T]) -> list[T]:
+        """The tag of each root."""
+        return fold(self.nodes, self.cycles, self.roots, algebra)
+
+    def order(self) -> tuple[int, ...]:
+        """The concepts by first use, depth first from the roots: those used together lie together.
+
+        The size of a decision diagram depends on this order above all; the order in which the
+        rules visit the concepts is what makes a recursion over them linear.
+        """
+        order: dict[int, None] = {}
+        seen: set[int] = set()
+        stack = [abs(root) for root in reversed(self.roots) if root]
+        while stack:
+            key = stack.pop()
+            if key in seen:
+                continue
+            seen.add(key)
+            kind, content = self.nodes[key - 1]
+            if kind == "literal":
+                order.setdefault(content[0])
+            else:
+                stack.extend(abs(child) for child in reversed(content) if child)
+        order.update(dict.fromkeys(range(len(self.widths))))
+        return tuple(order)
+
+
+def _children(node: Node) -> list[int]:
+    kind, content = node
+    return [] if kind == "literal" else [abs(key) for key in content if key]
+
+
+def _components(nodes: Mapping[int, Node], roots: Sequence[int]) -> list[list[int]]:
+    """The strongly connected components reachable from the roots, children first (Tarjan 1972)."""
+    index: dict[int, int] = {}
+    low: dict[int, int] = {}
+    path: list[int] = []
+    on_path: set[int] = set()
+    components = []
+    for root in roots:
+        if root in index:
+            continue
+        work = [(root, iter(_children(nodes[root])))]
+        index[root] = low[root] = len(index)
+        path.append(root)
+        on_path.add(root)
+        while work:
+            key, children = work[-1]
+            for child in children:
+                if child not in index:
+                    index[child] = low[child] = len(index)
+                    path.append(child)
+                    on_path.add(child)
+                    work.append((child, iter(_children(nodes[child]))))
+                    break
+                if child in on_path:
+                    low[key] = min(low[key], index[child])
+            else:
+                work.pop()
+                if work:
+                    low[work[-1][0]] = min(low[work[-1][0]], low[key])
+                if low[key] == index[key]:
+                    component = [path.pop()]
+                    while component[-1] != key:
+                        component.append(path.pop())
+                    on_path.difference_update(component)
+                    components.append(component[::-1])
+    return components
