@@ -33,7 +33,9 @@ def _layers(n: int) -> list[tuple[Tensor, Tensor]]:
     for size in range(1, n + 1):
         sets = [s for s in range(1 << n) if s.bit_count() == size]
         members = [[j for j in range(n) if s >> j & 1] for s in sets]
-        previous = [[position[s & ~(1 << j)] for j in m] for s, m in zip(sets, members, strict=True)]
+        previous = [
+            [position[s & ~(1 << j)] for j in m] for s, m in zip(sets, members, strict=True)
+        ]
         layers.append((torch.tensor(previous), torch.tensor(members)))
         position = {s: i for i, s in enumerate(sets)}
     return layers

@@ -31,7 +31,7 @@ Node = tuple[str, Any]
 """("literal", (concept, value)), ("and", keys) or ("or", keys)."""
 
 
-class LimitReached(Exception):
+class LimitReached(Exception):  # noqa: N818
     """A compilation outgrew its limit; the arguments are what and where."""
 
 
@@ -96,7 +96,7 @@ def fold(
             update(i)
             i += 1
         else:
-            while any([update(j) for j in range(i, stop)]):
+            while sum(map(update, range(i, stop))):  # any() would stop at the first
                 pass
             i = stop
     return [tag(root) for root in roots]
@@ -156,7 +156,8 @@ class Sdd:
 
     def decisions(self, roots: Sequence[SddNode]) -> Decisions:
         """Read SDD nodes as one multi-valued decision diagram, reduced."""
-        values = {}  # (concept, SDD id) -> the set of values, as bits, of a node within a concept
+        # (concept, SDD id) -> the set of values, as bits, of a node within a concept
+        values: dict[tuple[int, int], int] = {}
         numbers: dict[int, tuple[int, ...]] = {}
         unique: dict[int, dict[tuple[int, ...], tuple[int, ...]]] = {c: {} for c in self.order}
         rank = {concept: i for i, concept in enumerate(self.order)}
@@ -235,9 +236,7 @@ class Sdd:
             (c, [tuple(starts[f[i]] + f[i + 1] for i in range(0, len(f), 2)) for f in flats])
             for c, flats in levels
         ]
-        return Decisions(
-            numbered, [starts[numbers[r.id][0]] + numbers[r.id][1] for r in roots]
-        )
+        return Decisions(numbered, [starts[numbers[r.id][0]] + numbers[r.id][1] for r in roots])
 
     def _vtree(self, count: int) -> Vtree:
         """Right-linear over concepts; each concept's variables right-linear, as a left child."""
@@ -294,9 +293,7 @@ class Sdd:
         return concepts
 
 
-def _limit(
-    sdd: Sdd, nodes: int | None, seconds: float | None
-) -> Callable[[SddNode], None]:
+def _limit(sdd: Sdd, nodes: int | None, seconds: float | None) -> Callable[[SddNode], None]:
     """A check to make after every node of the formula; raises `LimitReached`."""
     started = time.monotonic()
 

@@ -49,7 +49,7 @@ def blackbox(
     memo: bool = True,
     check: int = 0,
 ) -> Callable[[Callable[..., Any]], BlackBox]:
-    """Make a callable a black box: tensors in, `Distribution` out; plain values in, plain value out.
+    """Make a callable a black box: from tensors a `Distribution`, from plain values a value.
 
     Each distinct argument tuple is evaluated once, ever. `async def` functions run concurrently.
 
@@ -86,7 +86,7 @@ def blackbox(
     """
 
     def decorate(function: Callable[..., Any]) -> BlackBox:
-        called = name or getattr(function, "__name__", type(function).__name__)
+        called = name or str(getattr(function, "__name__", type(function).__name__))
         caller = Caller(
             function,
             name=called,
@@ -238,7 +238,7 @@ class BlackBox:
         if mask is None:
             size = self._domain.size
         else:
-            size = sum(self._domain.count(row) for row in mask.unique(dim=0).tolist())
+            size = sum(self._domain.count(row) for row in torch.unique(mask, dim=0).tolist())
         if size <= self.table_limit:
             return True
         if self.provenance == "exact":
@@ -285,10 +285,12 @@ class BlackBox:
             size = len(table.worlds)
             indices = table.worlds.to(device).expand(batch, -1, -1)
             number = torch.arange(size, device=device).expand(batch, -1)
-            return Worlds(indices, torch.ones_like(number, dtype=torch.bool), True), number, (
-                table.outcomes
+            return (
+                Worlds(indices, torch.ones_like(number, dtype=torch.bool), True),
+                number,
+                table.outcomes,
             )
-        patterns, which = concepts.mask.unique(dim=0, return_inverse=True)
+        patterns, which = torch.unique(concepts.mask, dim=0, return_inverse=True)
         tables = self._all(*map(tuple, patterns.tolist()))
         most = max(len(table.worlds) for table in tables)
         worlds = torch.full((len(tables), most, n), -1)

@@ -65,7 +65,7 @@ class Circuit(nn.Module):
         self.register_buffer("_roots", roots, persistent=False)
 
     @classmethod
-    def compile(
+    def compile(  # type: ignore[override]  # nn.Module has a compile() of no arguments
         cls,
         formula: Formula,
         *,
@@ -87,7 +87,7 @@ class Circuit(nn.Module):
         Raises:
             CompilationLimit: the limit was reached.
         """
-        job = {
+        job: dict[str, Any] = {
             "widths": formula.widths,
             "order": tuple(order) if order is not None else formula.order(),
             "nodes": formula.nodes,
@@ -102,7 +102,10 @@ class Circuit(nn.Module):
             else:
                 decisions = _compile_in_child(job, seconds)
         except _sdd.LimitReached as limit:
-            which = {"nodes": f"{nodes} nodes", "seconds": f"{seconds:g} seconds" if seconds else ""}
+            which = {
+                "nodes": f"{nodes} nodes",
+                "seconds": f"{seconds:g} seconds" if seconds else "",
+            }
             raise CompilationLimit(
                 f"the circuit did not compile within its limit of {which[limit.args[0]]} "
                 f"({len(formula.nodes)} formula nodes over {len(formula.widths)} concepts); raise "
@@ -114,6 +117,11 @@ class Circuit(nn.Module):
     def columns(self) -> int:
         """The number of literals: the last dimension of the weights."""
         return sum(self.widths)
+
+    @property
+    def satisfiable(self) -> list[bool]:
+        """For each output, whether any world gives it."""
+        return [root != 0 for root in self.get_buffer("_roots").tolist()]
 
     def forward(
         self,
@@ -160,7 +168,10 @@ class Circuit(nn.Module):
             (c, self.offsets[c], self.get_buffer(f"_children_{i}"))
             for i, c in enumerate(self.concepts)
         ]
-        result = _Levels.apply(flat, levels, self.get_buffer("_roots"), sampled, log)
+        roots = self.get_buffer("_roots")
+        result: Tensor = _Levels.apply(  # type: ignore[no-untyped-call]
+            flat, levels, roots, sampled, log
+        )
         return result.t().reshape(*batch, self.outputs)
 
     def to_dot(self, names: Sequence[str] | None = None) -> str:
@@ -182,6 +193,7 @@ class Circuit(nn.Module):
         return "\n".join([*lines, "}"]) + "\n"
 
     def extra_repr(self) -> str:
+        """The numbers that tell circuits apart."""
         return f"concepts={len(self.widths)}, outputs={self.outputs}, size={self.size}"
 
 

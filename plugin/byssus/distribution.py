@@ -98,7 +98,7 @@ class Distribution:
 
     @cached_property
     def lost(self) -> Float[Tensor, " batch"]:
-        """The probability mass of the worlds whose black-box calls failed (`on_error="discard"`)."""
+        """The mass of the worlds whose black-box calls failed, under `on_error="discard"`."""
         return torch.zeros_like(self.coverage) if self._lost is None else self._lost
 
     @cached_property
@@ -134,9 +134,11 @@ class Distribution:
             return self._binary_loss(target)
         exact = self._exact is not None or self._complete
         domain = self.domain
-        if not exact and isinstance(self._estimator, ISED) and domain and domain.finite:
-            if len(domain.widths) > 1:
-                return self._structured_loss(domain, self._list(target))
+        structured = (
+            None if domain is None or not domain.finite or len(domain.widths) == 1 else domain
+        )
+        if structured and not exact and isinstance(self._estimator, ISED):
+            return self._structured_loss(structured, self._list(target))
         matrix = self._matrix(target)
         if exact:
             return negative_log_likelihood(self.probs, matrix)

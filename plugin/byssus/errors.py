@@ -55,11 +55,11 @@ class TargetError(ByssusError, ValueError):
     """A target that is no output, or that does not fit the batch."""
 
 
-class CompilationLimit(ByssusError):
+class CompilationLimit(ByssusError):  # noqa: N818
     """A circuit that outgrew its limit of nodes or seconds."""
 
 
-class BudgetExceeded(ByssusError):
+class BudgetExceeded(ByssusError):  # noqa: N818
     """A call that would exceed the budget of its black box; raised before the call."""
 
 
@@ -99,7 +99,7 @@ def _rebuild(
     return cls(message, name=name, arguments=arguments, cause=cause)
 
 
-class BlackBoxTimeout(BlackBoxError):
+class BlackBoxTimeout(BlackBoxError):  # noqa: N818
     """A black box that did not answer in time."""
 
 

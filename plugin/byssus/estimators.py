@@ -138,9 +138,7 @@ class Estimator(Protocol):
     def scores(self, sample: Sample) -> Float[Tensor, "batch outputs"]:
         """The estimator's own differentiable number for each output."""
 
-    def loss(
-        self, sample: Sample, target: Float[Tensor, "batch outputs"]
-    ) -> Float[Tensor, ""]:
+    def loss(self, sample: Sample, target: Float[Tensor, "batch outputs"]) -> Float[Tensor, ""]:
         """The loss against targets, 1 where an output is (one of) the example's."""
 
 
@@ -158,8 +156,8 @@ class Distinct:
     Exact where all worlds have been seen.
     """
 
-    name = "distinct"
-    bias = "consistent; exact at coverage 1"
+    name: ClassVar[str] = "distinct"
+    bias: ClassVar[str] = "consistent; exact at coverage 1"
 
     def scores(self, sample: Sample) -> Float[Tensor, "batch outputs"]:
         """The probabilities."""
@@ -170,9 +168,7 @@ class Distinct:
         log_scores = sample.log_reduce(log_weights, "sum") - seen
         return log_scores.exp()
 
-    def loss(
-        self, sample: Sample, target: Float[Tensor, "batch outputs"]
-    ) -> Float[Tensor, ""]:
+    def loss(self, sample: Sample, target: Float[Tensor, "batch outputs"]) -> Float[Tensor, ""]:
         """Negative log-likelihood."""
         return negative_log_likelihood(self.scores(sample), target)
 
@@ -204,9 +200,7 @@ class ISED:
 
     def __post_init__(self) -> None:
         if self.semiring not in ("add-mult", "min-max"):
-            raise ByssusError(
-                f"semiring={self.semiring!r}: ISED knows 'add-mult' and 'min-max'"
-            )
+            raise ByssusError(f"semiring={self.semiring!r}: ISED knows 'add-mult' and 'min-max'")
 
     def aggregate(self, sample: Sample) -> Float[Tensor, "batch outputs"]:
         """The logarithm of each output's weight before scaling; -inf where it was not sampled."""
@@ -216,12 +210,13 @@ class ISED:
 
     def log_scores(self, sample: Sample) -> Float[Tensor, "batch outputs"]:
         """The logarithm of the scaled vector."""
-        parts = self.aggregate(sample).split(sample.blocks, 1)
+        parts = torch.split(self.aggregate(sample), sample.blocks, 1)
         return torch.cat([part - self._log_length(part) for part in parts], 1)
 
     def _log_length(self, aggregate: Tensor) -> Float[Tensor, "batch 1"]:
         if self.paper:
-            return aggregate.exp().norm(dim=1, keepdim=True).clamp_min(1e-12).log()
+            length = torch.linalg.vector_norm(aggregate.exp(), dim=1, keepdim=True)
+            return length.clamp_min(1e-12).log()
         # A row none of whose samples gave an output stays at -inf: no length, and no gradient.
         empty = (aggregate == -torch.inf).all(1, keepdim=True)
         return 0.5 * torch.logsumexp(2 * aggregate.masked_fill(empty, 0.0), 1, keepdim=True)
@@ -230,9 +225,7 @@ class ISED:
         """The scaled vector: Euclidean length 1 in each example."""
         return self.log_scores(sample).exp()
 
-    def loss(
-        self, sample: Sample, target: Float[Tensor, "batch outputs"]
-    ) -> Float[Tensor, ""]:
+    def loss(self, sample: Sample, target: Float[Tensor, "batch outputs"]) -> Float[Tensor, ""]:
         """Binary cross-entropy over all entries; logarithms at least -100."""
         log_scores = self.log_scores(sample)
         if self.paper:
@@ -251,8 +244,8 @@ class RLOO:
     gives the target has none.
     """
 
-    name = "rloo"
-    bias = "unbiased scores and gradients; the gradient of -log P is consistent"
+    name: ClassVar[str] = "rloo"
+    bias: ClassVar[str] = "unbiased scores and gradients; the gradient of -log P is consistent"
 
     def scores(self, sample: Sample) -> Float[Tensor, "batch outputs"]:
         """Frequencies, with the gradient of the expected frequency."""
@@ -273,9 +266,7 @@ class RLOO:
         surrogate = surrogate / (count - 1)
         return frequency + surrogate - surrogate.detach()
 
-    def loss(
-        self, sample: Sample, target: Float[Tensor, "batch outputs"]
-    ) -> Float[Tensor, ""]:
+    def loss(self, sample: Sample, target: Float[Tensor, "batch outputs"]) -> Float[Tensor, ""]:
         """Negative logarithm of the target's frequency."""
         return negative_log_likelihood(self.scores(sample), target)
 
@@ -288,8 +279,8 @@ class IndeCateR:
     sizes) evaluations a sample: for black boxes that are vectorised or memoised, and for rules.
     """
 
-    name = "indecater"
-    bias = "unbiased scores and gradients; the gradient of -log P is consistent"
+    name: ClassVar[str] = "indecater"
+    bias: ClassVar[str] = "unbiased scores and gradients; the gradient of -log P is consistent"
 
     def scores(self, sample: Sample) -> Float[Tensor, "batch outputs"]:
         """Frequencies, with the gradient of the expected frequency."""
@@ -317,9 +308,7 @@ class IndeCateR:
             surrogate = surrogate + sample.sum(weight.repeat(1, count), fixed)
         return frequency + surrogate - surrogate.detach()
 
-    def loss(
-        self, sample: Sample, target: Float[Tensor, "batch outputs"]
-    ) -> Float[Tensor, ""]:
+    def loss(self, sample: Sample, target: Float[Tensor, "batch outputs"]) -> Float[Tensor, ""]:
         """Negative logarithm of the target's frequency."""
         return negative_log_likelihood(self.scores(sample), target)
 
@@ -337,7 +326,5 @@ def as_estimator(estimator: str | Estimator) -> Estimator:
     if not isinstance(estimator, str):
         return estimator
     if estimator not in _NAMED:
-        raise ByssusError(
-            f"no estimator {estimator!r}: there are {', '.join(map(repr, _NAMED))}"
-        )
+        raise ByssusError(f"no estimator {estimator!r}: there are {', '.join(map(repr, _NAMED))}")
     return _NAMED[estimator]()

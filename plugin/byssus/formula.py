@@ -19,11 +19,20 @@ class Algebra(Protocol[T]):
     zero: T
     one: T
 
-    def literal(self, concept: int, value: int) -> T: ...
-    def add(self, a: T, b: T) -> T: ...
-    def mult(self, a: T, b: T) -> T: ...
-    def negate(self, a: T) -> T: ...
-    def equal(self, a: T, b: T) -> bool: ...
+    def literal(self, concept: int, value: int) -> T:
+        """The tag of: this concept has this value."""
+
+    def add(self, a: T, b: T) -> T:
+        """Disjunction."""
+
+    def mult(self, a: T, b: T) -> T:
+        """Conjunction."""
+
+    def negate(self, a: T) -> T:
+        """Negation."""
+
+    def equal(self, a: T, b: T) -> bool:
+        """Equality, by which a fixpoint is known."""
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,9 @@ class Plan:
         lines = [f"{self.provenance}: {self.why}"]
         for name, calls in self.calls.items():
             most = "as many calls as distinct sampled arguments" if calls is None else calls
-            lines.append(f"  black box {name}: {most if calls is None else f'at most {most} calls'}")
+            lines.append(
+                f"  black box {name}: {most if calls is None else f'at most {most} calls'}"
+            )
         if self.sampled:
             lines.append(f"  sampled: {', '.join(self.sampled)}")
         if self.circuit is not None:

@@ -113,10 +113,14 @@ def independent(
         columns = [offsets[c] + v for c in same for v in range(width)]
         table = probs[:, columns].reshape(batch * len(same), width)
         # clamp: a probability may lie a rounding error below zero
-        drawn = torch.multinomial(table.clamp_min(0), samples, replacement=True, generator=generator)
+        drawn = torch.multinomial(
+            table.clamp_min(0), samples, replacement=True, generator=generator
+        )
         indices[:, :, same] = drawn.reshape(batch, len(same), samples).transpose(1, 2)
     for start, stop in concepts.permuted:
-        rows = torch.stack([probs[:, offsets[c] : offsets[c] + stop - start] for c in range(start, stop)], 1)
+        rows = torch.stack(
+            [probs[:, offsets[c] : offsets[c] + stop - start] for c in range(start, stop)], 1
+        )
         indices[:, :, start:stop] = sample_permutations(rows, samples, generator)
     indices = indices.to(device)
     if concepts.mask is not None:
@@ -152,12 +156,12 @@ def number_worlds(
         key = rows.new_zeros(len(rows))
         for concept, width in enumerate(widths):
             key = key * (width + 1) + rows[:, concept] + 1
-        unique, number = key.unique(return_inverse=True)
+        unique, number = torch.unique(key, return_inverse=True)
         last = number.new_empty(len(unique))
         last[number] = torch.arange(len(rows), device=rows.device)
         distinct = rows[last]
     else:
-        distinct, number = rows.unique(dim=0, return_inverse=True)
+        distinct, number = torch.unique(rows, dim=0, return_inverse=True)
     return number.reshape(shape), distinct
 
 

@@ -1,4 +1,4 @@
-"""`mixed`: a tag says for each world, by a bitset, which SDD over the exact concepts holds there."""
+"""`mixed`: a tag says for each world which SDD over the exact concepts holds there."""
 
 from __future__ import annotations
 
@@ -116,9 +116,7 @@ class Mixed:
             other = Mixed(self.widths, some_worlds(indices), self.exact, self.estimator, self.sdd)
             return other.membership(rerun(other), concepts)
 
-        sample = Sample(
-            concepts, self.worlds, self.membership(tags, concepts), len(tags), evaluate
-        )
+        sample = Sample(concepts, self.worlds, self.membership(tags, concepts), len(tags), evaluate)
         lost_mass = None if lost is None else mass_lost(sample, self.membership([lost], concepts))
         return Distribution(
             values, sample=sample, estimator=self.estimator, lost=lost_mass, **about

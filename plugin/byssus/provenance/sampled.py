@@ -129,7 +129,7 @@ def circuit_membership(
     with torch.no_grad():
         ones = concepts.probs.new_ones(1, circuit.columns).expand(len(distinct), -1)
         possible = circuit(ones, distinct)[number] > 0  # (batch, worlds, outputs)
-    batch, count, outputs = possible.shape
+    _, count, outputs = possible.shape
     entries = possible.flatten().nonzero().squeeze(1)
     share = None
     if bool((indices[:, :1] < 0).any()):

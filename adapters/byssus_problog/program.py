@@ -1,0 +1,573 @@
+"""Program: a ProbLog program as a torch module."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from byssus import (
+    BlackBox,
+    ByssusError,
+    Circuit,
+    CompilationLimit,
+    ConceptError,
+    Concepts,
+    Distribution,
+    Estimator,
+    Formula,
+    IndeCateR,
+    Mixed,
+    Plan,
+    ProbabilityError,
+    ProgramError,
+    Sampled,
+    ShapeError,
+    Worlds,
+    independent,
+)
+from byssus._calls import Failure
+from byssus._sdd import Sdd
+from byssus.domains import check_probabilities
+from byssus.errors import EmptyBatchError, listed
+from byssus.estimators import Membership, Sample, as_estimator
+from byssus.formula import Key
+from byssus.provenance.sampled import circuit_membership, mass_lost, some_worlds
+from byssus.worlds import Sampler
+from problog.logic import Term, term2list
+from torch import Tensor, nn
+
+from ._grounding import Arguments, Ask, Concept, Ground, Grounder, Source, negated
+from ._terms import order_key, to_python
+
+__all__ = ["Program"]
+
+_UNKNOWN = Failure((), Exception(), "raised")
+
+
+@dataclass(frozen=True)
+class _Rules:
+    """What has been grounded so far, with what black boxes have answered so far.
+
+    Attributes:
+        ground: the ground program.
+        formula: its outputs; then the worlds lost to failed calls; then the evidence.
+        pending: the asks that have no answer yet. The formula is right only in worlds that
+            support none of them.
+    """
+
+    ground: Ground
+    formula: Formula
+    pending: tuple[Ask, ...]
+
+    @cached_property
+    def guards(self) -> Formula:
+        """In which worlds each pending ask is asked."""
+        return self.ground.formula(ask.guard for ask in self.pending)
+
+    @cached_property
+    def sdd(self) -> Sdd:
+        """The diagrams that all steps of `mixed` share."""
+        return Sdd(self.formula.widths, self.formula.order())
+
+
+class Program(nn.Module):
+    """A ProbLog program that runs over a batch of concept probabilities, and learns.
+
+    It is grounded once. Where its rules compile, every step is the evaluation of a circuit.
+
+    Networks are declared as in DeepProbLog, `nn(digit, [X], D, [0, 1, 2]) :: digit(X, D).`, or
+    `nn(rain, [X]) :: rain(X).` for a fact; their probabilities are given by name. Predicates of
+    one more argument than a black box has are calls of it, of the same number if it is Boolean.
+
+    Args:
+        program: the path of a `.pl` file, or the text of a program.
+        blackboxes: the black boxes that the rules call; or a mapping from other names to them.
+        provenance: "exact", "sampled", "mixed", or "auto": exact where the calls fit the black
+            boxes' budgets and the rules compile within `nodes` and `seconds`, else sampled.
+        sampled: for "mixed", what is sampled, the rest being exact: networks ("digit") or single
+            concepts ("digit(a)"). Half of the networks' concepts if not given.
+        samples: worlds an example.
+        estimator: "ised", "distinct", "rloo", "indecater", or an `Estimator`.
+        worlds: where worlds come from, see `byssus.worlds`.
+        generator: makes sampling reproducible.
+        instances: for each network the inputs it is used on, in the order of the tensor's second
+            dimension, if not the natural order of those that the queries need.
+        nodes: the most SDD nodes that compilation may hold.
+        seconds: the most seconds that it may take.
+
+    Attributes:
+        queries: the ground queries, one an output.
+        instances: for each network, its inputs in the order of the tensor's second dimension.
+        circuit: the compiled rules, or None.
+
+    Raises:
+        ProgramError: a fault in the program, with file, line and a caret.
+        CompilationLimit: "exact" was asked for and does not compile within the limits.
+
+    Example:
+        >>> program = Program('''
+        ...     nn(digit, [X], D, [0,1,2,3,4,5,6,7,8,9]) :: digit(X, D).
+        ...     sum(Z) :- digit(a, X), digit(b, Y), Z is X + Y.
+        ...     query(sum(Z)).
+        ... ''')
+        >>> y = program(digit=torch.full((1, 2, 10), 0.1))
+        >>> y[18]
+        tensor([0.0100])
+    """
+
+    def __init__(
+        self,
+        program: str | Path,
+        blackboxes: Iterable[BlackBox] | Mapping[str, BlackBox] = (),
+        *,
+        provenance: str = "auto",
+        sampled: Sequence[str] | None = None,
+        samples: int = 100,
+        estimator: str | Estimator = "ised",
+        worlds: Sampler = independent,
+        generator: torch.Generator | None = None,
+        instances: Mapping[str, Sequence[Hashable]] | None = None,
+        nodes: int | None = 5_000_000,
+        seconds: float | None = 60.0,
+    ) -> None:
+        super().__init__()
+        if provenance not in ("auto", "exact", "sampled", "mixed"):
+            raise ByssusError(
+                f"provenance={provenance!r}: there are 'auto', 'exact', 'sampled' and 'mixed'"
+            )
+        if not isinstance(blackboxes, Mapping):
+            blackboxes = {box.name: box for box in blackboxes}
+        self._boxes = dict(blackboxes)
+        self._source = Source.read(program)
+        self._grounder = Grounder(self._source, self._boxes)
+        self._asked_for = provenance
+        self._sampled_names = sampled
+        self._given_instances = {k: tuple(v) for k, v in (instances or {}).items()}
+        self.samples = samples
+        self.estimator = as_estimator(estimator)
+        self.worlds = worlds
+        self.generator = generator
+        self._limits: dict[str, Any] = {"nodes": nodes, "seconds": seconds}
+        self.circuit: Circuit | None = None
+        with self._staged():
+            rules = self._settle()
+            self._choose(rules)
+            self._adopt(rules)
+
+    @property
+    def queries(self) -> tuple[str, ...]:
+        """The ground queries, as ProbLog writes them, one an output."""
+        return self._rules.ground.queries
+
+    @property
+    def values(self) -> tuple[Hashable, ...]:
+        """What the outputs are called in the `Distribution`.
+
+        The bindings of the variable, if there is one query with one variable; else `queries`.
+        """
+        return self._rules.ground.values
+
+    @property
+    def instances(self) -> dict[str, tuple[Hashable, ...]]:
+        """For each network, its inputs in the order of the tensor's second dimension."""
+        return dict(self._instances)
+
+    @property
+    def provenance(self) -> str:
+        """The provenance that was chosen: "exact", "sampled" or "mixed"."""
+        return self._provenance
+
+    def plan(self) -> Plan:
+        """What was chosen and why, the most calls of each black box, the size of the circuit."""
+        pending = {ask.box for ask in self._rules.pending}
+        asked = dict.fromkeys(self._boxes, 0)
+        for ask in self._rules.ground.asks:
+            asked[ask.box] += 1
+        return Plan(
+            self._provenance,
+            self._why,
+            {name: None if name in pending else count for name, count in asked.items()},
+            tuple(self._rules.ground.concepts[c].name for c in self._sampled_concepts(self._rules)),
+            None if self.circuit is None else self.circuit.size,
+        )
+
+    def forward(
+        self, concepts: Mapping[str, Any] | None = None, /, **more: Any
+    ) -> Distribution:
+        """Run the program.
+
+        Args:
+            concepts: for each network by name, the probabilities `(batch, instances, values)` of
+                its concepts, the instances in the order of `instances`; or a mapping from
+                instances to `(batch, values)`. With one instance `(batch, values)` will do. For a
+                fact, `(batch, instances)` or `(batch,)`. A batch of 1 is shared by all examples.
+            more: the same, as keywords.
+
+        Raises:
+            ConceptError: a network that the program does not have, or one that is missing.
+            ShapeError: a tensor does not fit; `EmptyBatchError` for no examples.
+            ProbabilityError: negative, not finite, or not summing to one.
+            BlackBoxError, BudgetExceeded: a call failed; everything is as it was before.
+        """
+        given = {**(concepts or {}), **more}
+        before = sum(box.calls for box in self._boxes.values())
+        with self._staged():
+            if self._provenance == "exact":
+                result = self._exact(self._rules, self._weights(self._rules, given))
+            else:
+                result = self._estimate(given)
+        result.calls = sum(box.calls for box in self._boxes.values()) - before
+        return result
+
+    def extra_repr(self) -> str:
+        name = self._source.file or "<program>"
+        return f"{name}, provenance={self._provenance!r}, outputs={len(self.queries)}"
+
+    def _staged(self) -> ExitStack:
+        """A transaction over all black boxes: if it fails, none remembers any of it."""
+        stack = ExitStack()
+        for box in {id(box): box for box in self._boxes.values()}.values():
+            stack.enter_context(box.caller.staged())
+        return stack
+
+    # Grounding, and the answers of black boxes
+
+    def _known(self, box: str, arguments: Arguments) -> list[Hashable] | None:
+        outcome = self._boxes[box].caller.known(arguments, _UNKNOWN)
+        if outcome is _UNKNOWN:
+            return None
+        return [] if isinstance(outcome, Failure) else [outcome]
+
+    def _ground(self) -> _Rules:
+        ground = self._grounder.ground(self._known)
+        if not ground.queries or all(
+            key is None and "_" in text for key, text in zip(ground.keys, ground.queries, strict=True)
+        ):
+            raise self._source.error("no query has an answer in any world")
+        pending, failed = [], []
+        for ask in ground.asks:
+            answer = self._known(ask.box, ask.arguments)
+            if answer is None:
+                pending.append(ask)
+            elif not answer:
+                failed.append(ask.guard)
+        keys: list[Key] = list(ground.keys)
+        lost: Key = ground.disjoin(failed) if failed else None
+        if failed:
+            keys = [ground.conjoin([key, negated(lost)]) for key in keys]
+        observed: Key = ground.conjoin(ground.evidence) if ground.evidence else 0
+        if ground.evidence:
+            keys = [ground.conjoin([key, observed]) for key in keys]
+        formula = ground.formula([*keys, lost, observed])
+        return _Rules(ground, formula, tuple(pending))
+
+    def _settle(self) -> _Rules:
+        """Ground, call what is asked, and ground again, until nothing new is asked.
+
+        A black box that is asked for more than its limit is left to the sampled worlds.
+        """
+        while True:
+            rules = self._ground()
+            if self._asked_for in ("sampled", "mixed"):
+                return rules
+            count = dict.fromkeys(self._boxes, 0)
+            for ask in rules.ground.asks:
+                count[ask.box] += 1
+            asks = rules.pending
+            if self._asked_for == "auto":
+                asks = tuple(
+                    ask
+                    for ask in asks
+                    if count[ask.box] <= self._boxes[ask.box].table_limit
+                    and self._boxes[ask.box].caller.memoised
+                )
+            asks = self._possible(rules, asks)
+            if not asks:
+                return rules
+            self._call(asks)
+
+    def _possible(self, rules: _Rules, asks: tuple[Ask, ...]) -> tuple[Ask, ...]:
+        """Those asks that at least one world supports."""
+        if not asks:
+            return ()
+        try:
+            circuit = Circuit.compile(rules.ground.formula(a.guard for a in asks), **self._limits)
+        except CompilationLimit:
+            return asks
+        return tuple(a for a, can in zip(asks, circuit.satisfiable, strict=True) if can)
+
+    def _call(self, asks: Iterable[Ask]) -> None:
+        by_box: dict[str, list[Arguments]] = {}
+        for ask in asks:
+            by_box.setdefault(ask.box, []).append(ask.arguments)
+        for name, tuples in by_box.items():
+            self._boxes[name].evaluate(tuples)
+
+    # The choice of a provenance
+
+    def _choose(self, rules: _Rules) -> None:
+        """Settle on a provenance; called once."""
+        asked, why = self._asked_for, "asked for"
+        impossible = not self._possible(rules, rules.pending)
+        if asked == "auto":
+            if impossible:
+                asked, why = "exact", "all calls fit the budgets, and the rules compile"
+            else:
+                names = sorted({ask.box for ask in rules.pending})
+                asked = "sampled"
+                why = f"the calls of {', '.join(names)} do not fit its budget"
+        if asked == "exact" and not impossible:
+            raise ByssusError("a black box that is random (memo=False) cannot be exact: sample")
+        self._provenance, self._why = asked, why
+        if asked == "exact":
+            try:
+                self.circuit = Circuit.compile(rules.formula, **self._limits)
+            except CompilationLimit as limit:
+                if self._asked_for == "exact":
+                    raise
+                relations = sorted({query.split("(")[0] for query in rules.ground.queries})
+                warnings.warn(
+                    f"{', '.join(relations)}: sampled, because {limit}", RuntimeWarning, stacklevel=4
+                )
+                self._provenance, self._why = "sampled", str(limit)
+        if rules.ground.evidence and self._provenance != "exact":
+            raise ProgramError(
+                f"evidence needs the exact provenance, and this program is {self._provenance}: "
+                f"{self._why}"
+            )
+
+    def _adopt(self, rules: _Rules) -> None:
+        """Make new rules the program's, and compile them where that helps."""
+        self._rules = rules
+        self._instances = self._find_instances(rules)
+        if self._provenance == "exact" or self.circuit is not None or rules.pending:
+            return
+        try:
+            self.circuit = Circuit.compile(rules.formula, **self._limits)
+        except CompilationLimit:
+            self.circuit = None  # the rules are evaluated over bitsets instead
+
+    def _sampled_concepts(self, rules: _Rules) -> list[int]:
+        concepts = rules.ground.concepts
+        if self._provenance == "exact":
+            return []
+        if self._provenance == "sampled":
+            return list(range(len(concepts)))
+        if self._sampled_names is None:
+            predicted = [c for c in rules.formula.order() if concepts[c].network is not None]
+            return sorted(predicted[: (len(predicted) + 1) // 2])
+        names = set(self._sampled_names)
+        unknown = names - {c.name for c in concepts} - {c.network for c in concepts if c.network}
+        if unknown:
+            raise ConceptError(
+                f"sampled={sorted(unknown)}: the program has the concepts "
+                f"{listed(c.name for c in concepts)}"
+            )
+        return [i for i, c in enumerate(concepts) if c.name in names or c.network in names]
+
+    # Running
+
+    def _exact(self, rules: _Rules, weights: Tensor) -> Distribution:
+        assert self.circuit is not None
+        result = self.circuit.to(weights.device)(weights)
+        probs, lost, observed = result[:, :-2], result[:, -2], result[:, -1:]
+        if rules.ground.evidence:
+            if bool((observed <= 0).any()):
+                row = int((observed <= 0).flatten().nonzero()[0])
+                raise ProbabilityError(
+                    f"the evidence has probability 0 in example {row}: it contradicts the program"
+                )
+            probs = probs / observed
+        return Distribution(rules.ground.values, exact=probs, lost=lost)
+
+    def _estimate(self, given: Mapping[str, Any]) -> Distribution:
+        rules, circuit = self._rules, self.circuit
+        concepts, worlds = self._draw(rules, given)
+        while rules.pending:
+            algebra = self._algebra(rules, worlds)
+            tags = rules.guards.evaluate(algebra)
+            asks = [
+                ask
+                for ask, tag in zip(rules.pending, tags, strict=True)
+                if not algebra.equal(tag, algebra.zero)
+            ]
+            if not asks:
+                break
+            if isinstance(self.estimator, IndeCateR):
+                raise ByssusError(
+                    "indecater asks about worlds that were not sampled, so every call must be "
+                    "affordable: raise the budget and use provenance 'auto', or another estimator"
+                )
+            self._call(asks)
+            known, rules = rules.ground.concepts, self._ground()
+            if rules.ground.concepts != known:  # the answers lead to concepts not drawn yet
+                concepts, worlds = self._draw(rules, given)
+        if rules is not self._rules:
+            self._adopt(rules)
+            circuit = self.circuit
+
+        outputs = len(rules.ground.values)
+
+        def membership(indices: Tensor) -> Membership:
+            if circuit is not None:
+                return circuit_membership(circuit.to(indices.device), concepts, indices)
+            algebra = self._algebra(rules, some_worlds(indices))
+            tags = rules.formula.evaluate(algebra)
+            if isinstance(algebra, Mixed):
+                return algebra.membership(tags, concepts)
+            return algebra.membership(tags)
+
+        everything = membership(worlds.indices)
+        sample = Sample(
+            concepts,
+            worlds,
+            _part(everything, 0, outputs),
+            outputs,
+            lambda indices: _part(membership(indices), 0, outputs),
+        )
+        lost = mass_lost(sample, _part(everything, outputs, outputs + 1))
+        return Distribution(
+            rules.ground.values, sample=sample, estimator=self.estimator, lost=lost
+        )
+
+    def _draw(self, rules: _Rules, given: Mapping[str, Any]) -> tuple[Concepts, Worlds]:
+        concepts = Concepts(self._weights(rules, given), rules.formula.widths)
+        chosen = self._sampled_concepts(rules)
+        if len(chosen) == len(concepts.widths):
+            return concepts, self.worlds(concepts, self.samples, self.generator)
+        part = Concepts(
+            torch.cat([concepts.of(c) for c in chosen], 1),
+            tuple(concepts.widths[c] for c in chosen),
+        )
+        drawn = self.worlds(part, self.samples, self.generator)
+        shape = (*drawn.indices.shape[:2], len(concepts.widths))
+        indices = drawn.indices.new_full(shape, -1)
+        indices[:, :, chosen] = drawn.indices
+        return concepts, Worlds(indices, drawn.distinct, drawn.complete)
+
+    def _algebra(self, rules: _Rules, worlds: Worlds) -> Sampled | Mixed:
+        widths = rules.formula.widths
+        chosen = self._sampled_concepts(rules)
+        if len(chosen) == len(widths):
+            return Sampled(widths, worlds, self.estimator)
+        exact = set(range(len(widths))) - set(chosen)
+        return Mixed(widths, worlds, exact, self.estimator, rules.sdd)
+
+    # Concept probabilities
+
+    def _find_instances(self, rules: _Rules) -> dict[str, tuple[Hashable, ...]]:
+        found: dict[str, dict[Hashable, Term]] = {}
+        for concept in rules.ground.concepts:
+            if concept.network is not None:
+                found.setdefault(concept.network, {})[_instance(concept)] = concept.inputs
+        unknown = sorted(set(self._given_instances) - set(self._grounder.networks))
+        if unknown:
+            raise ConceptError(
+                f"instances of {', '.join(unknown)}: the program's networks are "
+                f"{listed(self._grounder.networks)}"
+            )
+        result = {}
+        for network, inputs in found.items():
+            ordered = tuple(sorted(inputs, key=lambda instance: order_key(inputs[instance])))
+            given = self._given_instances.get(network, ordered)
+            missing = [instance for instance in ordered if instance not in given]
+            if missing:
+                raise ConceptError(
+                    f"the program uses {network} on {listed(missing)}, which `instances` lacks"
+                )
+            result[network] = given
+        return result
+
+    def _weights(self, rules: _Rules, given: Mapping[str, Any]) -> Tensor:
+        """The probabilities of all literals, `(batch, columns)`."""
+        networks = self._grounder.networks
+        for name in given:
+            if name not in networks:
+                raise ConceptError(
+                    f"the program has no network {name!r}; it declares {listed(networks)}"
+                )
+        instances = self._instances if rules is self._rules else self._find_instances(rules)
+        tables = {name: self._table(name, given, instances[name]) for name in instances}
+        sizes = {len(table) for table in tables.values()} - {1}
+        if len(sizes) > 1:
+            shapes = {name: len(table) for name, table in tables.items()}
+            raise ShapeError(f"batches of different sizes: {shapes}; each must be the same, or 1")
+        batch = sizes.pop() if sizes else 1
+        like = next(iter(tables.values()), torch.empty(0))
+        parts = []
+        for concept in rules.ground.concepts:
+            if concept.network is None:
+                part = like.new_tensor(concept.probs).expand(batch, -1)
+            else:
+                position = instances[concept.network].index(_instance(concept))
+                part = tables[concept.network][:, position].expand(batch, -1)
+            parts.append(part)
+        return torch.cat(parts, 1) if parts else like.new_empty(batch, 0)
+
+    def _table(
+        self, name: str, given: Mapping[str, Any], instances: tuple[Hashable, ...]
+    ) -> Tensor:
+        """One network's probabilities, `(batch, instances, values)`, checked."""
+        network = self._grounder.networks[name]
+        width = len(network.values)
+        if name not in given:
+            raise ConceptError(
+                f"the probabilities of {name} are missing: give {name}= a tensor of shape "
+                f"(batch, {len(instances)}, {width}), for its instances {listed(instances)}"
+            )
+        table = given[name]
+        if isinstance(table, Mapping):
+            table = self._stack(name, table, instances)
+        if not isinstance(table, Tensor) or not table.is_floating_point():
+            kind = table.dtype if isinstance(table, Tensor) else type(table).__name__
+            raise ShapeError(f"{name} must be a tensor of probabilities, not {kind}")
+        shape = tuple(table.shape)
+        if network.is_fact and (table.dim() < 3 or table.shape[-1] == 1):
+            if table.dim() == 1:
+                table = table[:, None]
+            table = table.reshape(table.shape[:2])
+            table = torch.stack([1 - table, table], -1)
+        elif table.dim() == 2 and len(instances) == 1:
+            table = table[:, None]
+        expected = (len(instances), width)
+        if table.dim() != 3 or tuple(table.shape[1:]) != expected:
+            wanted = f"(batch, {len(instances)}, {width})"
+            if network.is_fact:
+                wanted += f" or (batch, {len(instances)})"
+            raise ShapeError(
+                f"{name} of shape {shape}: expected {wanted}, for its instances "
+                f"{listed(instances)} and values {listed(network.values)}"
+            )
+        if len(table) == 0:
+            raise EmptyBatchError(f"{name} of shape {shape}: a batch has at least one example")
+        check_probabilities(table, name)
+        return table
+
+    def _stack(
+        self, name: str, table: Mapping[Hashable, Tensor], instances: tuple[Hashable, ...]
+    ) -> Tensor:
+        missing = [instance for instance in instances if instance not in table]
+        if missing or len(table) > len(instances):
+            raise ConceptError(
+                f"{name} is given for {listed(table)}; the program uses it on {listed(instances)}"
+            )
+        return torch.stack([table[instance] for instance in instances], 1)
+
+
+def _instance(concept: Concept) -> Hashable:
+    """The inputs of a network's concept: a value, or a tuple if there are several or none."""
+    inputs = tuple(to_python(term) for term in term2list(concept.inputs, deep=False))
+    return inputs[0] if len(inputs) == 1 else inputs
+
+
+def _part(membership: Membership, start: int, stop: int) -> Membership:
+    """The entries of some outputs, renumbered from 0."""
+    kept = (membership.output >= start) & (membership.output < stop)
+    share = None if membership.share is None else membership.share[kept]
+    return Membership(membership.world[kept], membership.output[kept] - start, share)
