@@ -7,6 +7,10 @@ SDDs are equal if and only if the functions are, and false if and only if no wor
 
 The vtree is right-linear over the concepts, each concept's variables together as a left child, so
 that an SDD is a multi-valued decision diagram over the concepts, which `decisions` reads off.
+Within a concept it is balanced: right-linear, the literals of V values would take V^2 nodes.
+
+PySDD recurses down the vtree with some 50 kB of stack a level, and a stack that overflows ends the
+process: operations over many concepts run on a thread with a stack of their own size.
 
 This module imports only PySDD, because it is also a script: PySDD cannot be interrupted and may
 end its process, so a compilation that may be large runs in a child (see `byssus.circuit`).
@@ -15,12 +19,16 @@ end its process, so a compilation that may be large runs in a child (see `byssus
 from __future__ import annotations
 
 import pickle
+import operator
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 from pysdd.sdd import SddManager, SddNode, Vtree
 
@@ -29,6 +37,13 @@ Key = int | None
 
 Node = tuple[str, Any]
 """("literal", (concept, value)), ("and", keys) or ("or", keys)."""
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_STACK = 1 << 29  # bytes, of address space: what is not used takes no memory
+_SHALLOW = 4  # concepts; a thread has 512 kB by default on macOS
 
 
 class LimitReached(Exception):  # noqa: N818
@@ -57,7 +72,7 @@ def fold(
     """Evaluate a formula over an algebra of tags (`byssus.formula.Algebra`).
 
     Nodes that depend on each other, the ranges `cycles`, get their least fixpoint. `after` sees
-    the tag of every node.
+    the result of every operation.
     """
     tags = [algebra.one] + [algebra.zero] * len(nodes)
     negations: dict[int, Any] = {}
@@ -79,11 +94,12 @@ def fold(
             result = algebra.one
             for key in content:
                 result = algebra.mult(result, tag(key))
+                after(result)
         else:
             result = algebra.zero
             for key in content:
                 result = algebra.add(result, tag(key))
-        after(result)
+                after(result)
         changed = not algebra.equal(tags[i], result)
         tags[i] = result
         return changed
@@ -121,6 +137,8 @@ class Sdd:
         self.one: SddNode = self.manager.true()
         self.zero: SddNode = self.manager.false()
         self._literals: dict[tuple[int, int], SddNode] = {}
+        # For each concept, by v: none of its first v variables is true.
+        self._none = {concept: [self.one] for concept in self.order}
 
     def literal(self, concept: int, value: int) -> SddNode:
         """The SDD of: this concept has this value."""
@@ -131,8 +149,10 @@ class Sdd:
             node = self.one
             if self.widths[concept] > 1:
                 first = self._offsets[concept]
-                for variable in range(first, first + value):
-                    node = node & self.manager.literal(-variable)
+                none = self._none[concept]
+                for variable in range(first + len(none) - 1, first + value):
+                    none.append(none[-1] & self.manager.literal(-variable))
+                node = none[value]
                 if value < self.widths[concept] - 1:
                     node = node & self.manager.literal(first + value)
             self._literals[concept, value] = node
@@ -140,19 +160,24 @@ class Sdd:
 
     def add(self, a: SddNode, b: SddNode) -> SddNode:
         """Disjunction."""
-        return a | b
+        return self._operate(operator.or_, a, b)
 
     def mult(self, a: SddNode, b: SddNode) -> SddNode:
         """Conjunction."""
-        return a & b
+        return self._operate(operator.and_, a, b)
 
     def negate(self, a: SddNode) -> SddNode:
         """Negation."""
-        return ~a
+        return self._operate(operator.invert, a)
 
     def equal(self, a: SddNode, b: SddNode) -> bool:
         """Equality of functions: SDDs are canonical."""
         return bool(a.id == b.id)
+
+    def _operate(self, operation: Callable[..., SddNode], *nodes: SddNode) -> SddNode:
+        if len(self.order) <= _SHALLOW:
+            return operation(*nodes)
+        return on_deep_stack(operation, *nodes)
 
     def decisions(self, roots: Sequence[SddNode]) -> Decisions:
         """Read SDD nodes as one multi-valued decision diagram, reduced."""
@@ -239,26 +264,30 @@ class Sdd:
         return Decisions(numbered, [starts[numbers[r.id][0]] + numbers[r.id][1] for r in roots])
 
     def _vtree(self, count: int) -> Vtree:
-        """Right-linear over concepts; each concept's variables right-linear, as a left child."""
+        """Right-linear over concepts; each concept's variables balanced, as a left child."""
         lines: list[str] = []
 
         def leaf(variable: int) -> int:
             lines.append(f"L {len(lines)} {variable}")
             return len(lines) - 1
 
-        def right_linear(parts: list[int]) -> int:
-            top = parts[-1]
-            for part in reversed(parts[:-1]):
-                lines.append(f"I {len(lines)} {part} {top}")
-                top = len(lines) - 1
-            return top
+        def join(left: int, right: int) -> int:
+            lines.append(f"I {len(lines)} {left} {right}")
+            return len(lines) - 1
+
+        def balanced(variables: range) -> int:
+            if len(variables) == 1:
+                return leaf(variables[0])
+            middle = len(variables) // 2
+            return join(balanced(variables[:middle]), balanced(variables[middle:]))
 
         blocks = []
         for concept in self.order:
             first = self._offsets[concept]
-            variables = range(first, first + self.widths[concept] - 1)
-            blocks.append(right_linear([leaf(v) for v in variables]))
-        right_linear(blocks or [leaf(1)])
+            blocks.append(balanced(range(first, first + self.widths[concept] - 1)))
+        top = blocks.pop() if blocks else leaf(1)
+        while blocks:
+            top = join(blocks.pop(), top)
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "concepts.vtree"
             file.write_text(f"vtree {len(lines)}\n" + "\n".join(lines) + "\n")
@@ -293,6 +322,25 @@ class Sdd:
         return concepts
 
 
+@cache
+def _deep() -> ThreadPoolExecutor:
+    """One thread with a large stack; started at once, while the size is set."""
+    before = threading.stack_size(_STACK)
+    try:
+        executor = ThreadPoolExecutor(1, "byssus-sdd")
+        executor.submit(int).result()
+    finally:
+        threading.stack_size(before)
+    return executor
+
+
+def on_deep_stack(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """Call a function where PySDD can recurse deeply."""
+    if threading.current_thread().name.startswith("byssus-sdd"):
+        return function(*args, **kwargs)
+    return _deep().submit(function, *args, **kwargs).result()
+
+
 def _limit(sdd: Sdd, nodes: int | None, seconds: float | None) -> Callable[[SddNode], None]:
     """A check to make after every node of the formula; raises `LimitReached`."""
     started = time.monotonic()
@@ -318,8 +366,12 @@ def compile_formula(
     seconds: float | None = None,
 ) -> Decisions:
     """Compile a formula to a decision diagram; raises `LimitReached`."""
-    sdd = Sdd(widths, order)
-    return sdd.decisions(fold(nodes, cycles, roots, sdd, _limit(sdd, node_limit, seconds)))
+
+    def compiled() -> Decisions:
+        sdd = Sdd(widths, order)
+        return sdd.decisions(fold(nodes, cycles, roots, sdd, _limit(sdd, node_limit, seconds)))
+
+    return on_deep_stack(compiled)
 
 
 def main() -> None:

@@ -134,11 +134,9 @@ class Distribution:
             return self._binary_loss(target)
         exact = self._exact is not None or self._complete
         domain = self.domain
-        structured = (
-            None if domain is None or not domain.finite or len(domain.widths) == 1 else domain
-        )
-        if structured and not exact and isinstance(self._estimator, ISED):
-            return self._structured_loss(structured, self._list(target))
+        scaled = isinstance(self._estimator, ISED) and not exact
+        if scaled and domain is not None and domain.finite and len(domain.widths) > 1:
+            return self._structured_loss(domain, self._list(target))
         matrix = self._matrix(target)
         if exact:
             return negative_log_likelihood(self.probs, matrix)

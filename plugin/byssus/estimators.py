@@ -210,12 +210,12 @@ class ISED:
 
     def log_scores(self, sample: Sample) -> Float[Tensor, "batch outputs"]:
         """The logarithm of the scaled vector."""
-        parts = torch.split(self.aggregate(sample), sample.blocks, 1)
+        parts = torch.split(self.aggregate(sample), list(sample.blocks), 1)
         return torch.cat([part - self._log_length(part) for part in parts], 1)
 
     def _log_length(self, aggregate: Tensor) -> Float[Tensor, "batch 1"]:
         if self.paper:
-            length = torch.linalg.vector_norm(aggregate.exp(), dim=1, keepdim=True)
+            length: Tensor = torch.linalg.vector_norm(aggregate.exp(), dim=1, keepdim=True)
             return length.clamp_min(1e-12).log()
         # A row none of whose samples gave an output stays at -inf: no length, and no gradient.
         empty = (aggregate == -torch.inf).all(1, keepdim=True)

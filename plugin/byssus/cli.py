@@ -1,0 +1,61 @@
+"""The command `byssus`."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+import byssus
+from byssus.errors import ByssusError
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit status is 1 after a `ByssusError`, which goes to stderr."""
+    parser = argparse.ArgumentParser(prog="byssus", description=byssus.__doc__)
+    parser.add_argument("--version", action="version", version=f"byssus {byssus.__version__}")
+    commands = parser.add_subparsers(dest="command", required=True)
+    demo = commands.add_parser(
+        "demo", help="a network learns to read digits from their sums, through a black box"
+    )
+    demo.add_argument(
+        "--provenance", choices=("exact", "sampled", "mixed", "auto"), default="exact"
+    )
+    demo.add_argument("--epochs", type=_count, default=5)
+    demo.add_argument("--seed", type=int, default=0)
+    demo.add_argument("--json", action="store_true", help="end with the result as a JSON object")
+    options = parser.parse_args(arguments)
+    try:
+        _demo(options)
+    except ByssusError as error:
+        sys.stderr.write(f"byssus: {error}\n")
+        return 1
+    return 0
+
+
+def _demo(options: argparse.Namespace) -> None:
+    try:
+        # By name: the core knows no engine, and this one may not be installed.
+        demo = importlib.import_module("byssus_problog.demo")
+    except ImportError as error:
+        raise ByssusError(f"the demo needs {error.name}: pip install 'byssus[demo]'") from error
+    demo.run(
+        provenance=options.provenance,
+        epochs=options.epochs,
+        seed=options.seed,
+        as_json=options.json,
+    )
+
+
+def _count(text: str) -> int:
+    count = int(text)
+    if count < 0:
+        raise argparse.ArgumentTypeError("0 or more")
+    return count
+
+
+if __name__ == "__main__":
+    sys.exit(main())
