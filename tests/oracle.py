@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import product
+from math import prod
 
 import torch
 from hypothesis import strategies as st
@@ -63,7 +64,7 @@ def count(formula: Formula, weights: Tensor) -> Tensor:
 
 def conditioned(formula: Formula, weights: Tensor, values: Sequence[int]) -> Tensor:
     """The count where concepts of a value of 0 or more have it, whatever their weights."""
-    changed = list(weights.split(list(formula.widths), -1))
+    changed = list(weights.split(list(formula.widths), -1)) if formula.widths else [weights]
     for concept, value in enumerate(values):
         if value >= 0:
             changed[concept] = torch.zeros_like(changed[concept])
@@ -126,7 +127,7 @@ def formulas(
     """And-or graphs with negations, shared parts, constants, and positive cycles."""
     widths: list[int] = []
     for _ in range(draw(st.integers(min_concepts, max_concepts))):
-        room = max_worlds // max(1, _product(widths))
+        room = max_worlds // max(1, prod(widths))
         widths.append(draw(st.integers(1, max(1, min(max_width, room)))))
     nodes: dict[int, Node] = {}
     literals = [(c, v) for c, width in enumerate(widths) for v in range(width)]
@@ -155,10 +156,6 @@ def formulas(
     roots = draw(st.lists(keys(list(nodes), signed=True), max_size=4))
     roots.append(draw(st.sampled_from([1, -1])) * len(nodes))
     return Formula.from_graph(widths, nodes, roots)
-
-
-def _product(numbers: Sequence[int]) -> int:
-    return torch.tensor(numbers, dtype=torch.int64).prod().item() if numbers else 1  # type: ignore[return-value]
 
 
 def sum_formula(widths: Sequence[int]) -> tuple[Formula, list[int]]:
@@ -193,3 +190,12 @@ def brute_force(
         weight = torch.stack([p[:, i] for p, i in zip(probs, world, strict=True)]).prod(0)
         result[output] = result.get(output, 0) + weight
     return result
+
+
+def tangent(grad: Tensor, widths: Sequence[int]) -> Tensor:
+    """The part of a gradient that moves distributions to distributions, as softmax would have it.
+
+    A reduced diagram leaves out the sum over a concept that decides nothing, which is 1.
+    """
+    parts = grad.split(list(widths), -1) if widths else ()
+    return torch.cat([grad[..., :0], *(p - p.mean(-1, keepdim=True) for p in parts)], -1)

@@ -14,10 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from problog.engine import DefaultEngine
 from problog.engine_unify import UnifyError, unify_value
 from problog.errors import ProbLogError
-from problog.eval_nodes import EvalAnd, EvalDefine
 from problog.formula import LogicFormula
 from problog.logic import (
     AnnotatedDisjunction,
@@ -36,6 +34,7 @@ from byssus import BlackBox, Boolean, ByssusError, Formula, ProbabilityError, Pr
 from byssus.errors import listed
 from byssus.formula import Key, Node
 
+from ._engine import Engine
 from ._terms import bindings, order_key, to_python, to_term
 
 Arguments = tuple[Hashable, ...]
@@ -209,14 +208,13 @@ class Grounder:
         Raises:
             ProgramError: a fault in the program's text, with file, line and a caret.
         """
-        engine = DefaultEngine()
-        asked: dict[tuple[str, Arguments], list[Key]] = {}
+        engine = Engine()
         for name, box in self.boxes.items():
             arities = [len(box.inputs) + 1]
             if box.output == Boolean():
                 arities.append(len(box.inputs))
             for arity in arities:
-                engine.add_simple_builtin(name, arity, self._relation(name, box, asked, known))
+                engine.add_simple_builtin(name, arity, self._relation(name, box, known))
         target = LogicFormula()
         patterns = []
         with self.source.errors():
@@ -234,20 +232,21 @@ class Grounder:
             evidence += engine.query(database, Term("evidence", None))
             engine.ground_evidence(database, target, evidence)
         if not patterns:
-            raise self.source.error("the program asks for nothing: add a line like `query(sum(X)).`")
+            raise self.source.error(
+                "the program asks for nothing: add a line like `query(sum(X)).`"
+            )
         observed = tuple(key for _, key in target.evidence())
-        return self._read(target, patterns, observed, asked)
+        return self._read(target, patterns, observed, engine.asked)
 
     def _relation(
         self,
         name: str,
         box: BlackBox,
-        asked: dict[tuple[str, Arguments], list[Key]],
         known: Callable[[str, Arguments], Any],
     ) -> Callable[..., list[tuple[Term, ...]]]:
         count = len(box.inputs)
 
-        def call(*terms: Any, engine: Any, target: Any, **about: Any) -> list[tuple[Term, ...]]:
+        def call(*terms: Any, engine: Engine, **about: Any) -> list[tuple[Term, ...]]:
             for i, term in enumerate(terms[:count]):
                 if is_variable(term) or not is_ground(term):
                     place = about["database"].lineno(about["location"]) or (None, None, None)
@@ -259,9 +258,8 @@ class Grounder:
                         place[0],
                     )
             arguments = tuple(to_python(term) for term in terms[:count])
-            guard = _context(engine, about["parent"], about["identifier"])
-            asked.setdefault((name, arguments), []).append(target.add_and(guard))
             answer = known(name, arguments)
+            engine.ask((name, arguments), bool(answer), about)
             if not answer:
                 return []
             if len(terms) == count:
@@ -300,9 +298,7 @@ class Grounder:
         )
         return Ground(**{**vars(ground), "asks": asks})
 
-    def _values(
-        self, patterns: list[tuple[Term, list[tuple[Term, Key]]]]
-    ) -> tuple[Hashable, ...]:
+    def _values(self, patterns: list[tuple[Term, list[tuple[Term, Key]]]]) -> tuple[Hashable, ...]:
         """The bindings of the variable, where one query has one; else the texts of the queries."""
         if len(patterns) == 1:
             (pattern, answers) = patterns[0]
@@ -344,8 +340,10 @@ class _Program(PrologString):  # type: ignore[misc]
         else:
             variable, values = rest
             options = [
-                (head.apply(_Substitution(variable.name, value)),
-                 Term(_LABEL, network, inputs, Constant(i)))
+                (
+                    head.apply(_Substitution(variable.name, value)),
+                    Term(_LABEL, network, inputs, Constant(i)),
+                )
                 for i, value in enumerate(values)
             ]
         return AnnotatedDisjunction(
@@ -358,20 +356,26 @@ class _Program(PrologString):  # type: ignore[misc]
         """The parts of a declaration, checked: name, inputs, and if given variable and values."""
         form = "nn(network, [Input, ...], Variable, [value, ...]) :: head"
         if label.arity == 3:
-            raise self._error(statement, f"nn/3 (a network's output as a term) is not known: {form}")
+            raise self._error(
+                statement, f"nn/3 (a network's output as a term) is not known: {form}"
+            )
         if label.arity not in (2, 4) or label.args[0].arity > 0:
             raise self._error(statement, f"an nn declaration has the form {form}")
         name, inputs = str(to_python(label.args[0])), label.args[1]
         try:
             term2list(inputs, deep=False)
         except (ValueError, AttributeError):
-            raise self._error(statement, f"the inputs of an nn declaration are a list: {form}") from None
+            raise self._error(
+                statement, f"the inputs of an nn declaration are a list: {form}"
+            ) from None
         if label.arity == 2:
             self._declare(statement, Network(name, (False, True)))
             return [label.args[0], inputs]
         variable = label.args[2]
         if not isinstance(variable, Var):
-            raise self._error(statement, f"the third argument of nn is a variable of the head: {form}")
+            raise self._error(
+                statement, f"the third argument of nn is a variable of the head: {form}"
+            )
         try:
             values = term2list(label.args[3], deep=False)
         except (ValueError, AttributeError):
@@ -435,13 +439,15 @@ class _Reader:
         for number in sorted(atoms):
             group = atoms[number].group
             identifier = atoms[number].identifier
-            choices.setdefault(("fact", identifier) if group is None else group, {})[number] = atoms[
-                number
-            ]
+            choices.setdefault(("fact", identifier) if group is None else group, {})[number] = (
+                atoms[number]
+            )
         networks, others = [], []
         for group in choices.values():
             first = next(iter(group.values())).probability
-            (networks if isinstance(first, Term) and first.functor == _LABEL else others).append(group)
+            (networks if isinstance(first, Term) and first.functor == _LABEL else others).append(
+                group
+            )
         networks.sort(
             key=lambda group: order_key(Term("n", *next(iter(group.values())).probability.args[:2]))
         )
@@ -488,20 +494,3 @@ class _Reader:
         if not 0.0 <= value <= 1.0:
             raise ProbabilityError(f"{label}::{atom.name}: a probability lies between 0 and 1")
         return value
-
-
-def _context(engine: Any, parent: int | None, identifier: Any) -> list[Key]:
-    """The nodes of the goals that came before a call in its clause.
-
-    On ProbLog's stack, a goal after a comma has the node of what came before it as identifier.
-    The walk ends at the clause's own predicate: its table serves every caller.
-    """
-    keys = []
-    while parent is not None:
-        record = engine.stack[parent]
-        if isinstance(record, EvalDefine):
-            break
-        if isinstance(record, EvalAnd) and identifier is not None:
-            keys.append(identifier)
-        parent, identifier = record.parent, record.identifier
-    return keys

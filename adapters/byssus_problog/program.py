@@ -93,7 +93,7 @@ class Program(nn.Module):
         sampled: for "mixed", what is sampled, the rest being exact: networks ("digit") or single
             concepts ("digit(a)"). Half of the networks' concepts if not given.
         samples: worlds an example.
-        estimator: "ised", "distinct", "rloo", "indecater", or an `Estimator`.
+        estimator: "auto", "ised", "distinct", "rloo", "indecater", or an `Estimator`.
         worlds: where worlds come from, see `byssus.worlds`.
         generator: makes sampling reproducible.
         instances: for each network the inputs it is used on, in the order of the tensor's second
@@ -129,7 +129,7 @@ class Program(nn.Module):
         provenance: str = "auto",
         sampled: Sequence[str] | None = None,
         samples: int = 100,
-        estimator: str | Estimator = "ised",
+        estimator: str | Estimator = "auto",
         worlds: Sampler = independent,
         generator: torch.Generator | None = None,
         instances: Mapping[str, Sequence[Hashable]] | None = None,
@@ -197,9 +197,7 @@ class Program(nn.Module):
             None if self.circuit is None else self.circuit.size,
         )
 
-    def forward(
-        self, concepts: Mapping[str, Any] | None = None, /, **more: Any
-    ) -> Distribution:
+    def forward(self, concepts: Mapping[str, Any] | None = None, /, **more: Any) -> Distribution:
         """Run the program.
 
         Args:
@@ -247,7 +245,8 @@ class Program(nn.Module):
     def _ground(self) -> _Rules:
         ground = self._grounder.ground(self._known)
         if not ground.queries or all(
-            key is None and "_" in text for key, text in zip(ground.keys, ground.queries, strict=True)
+            key is None and "_" in text
+            for key, text in zip(ground.keys, ground.queries, strict=True)
         ):
             raise self._source.error("no query has an answer in any world")
         pending, failed = [], []
@@ -333,7 +332,9 @@ class Program(nn.Module):
                     raise
                 relations = sorted({query.split("(")[0] for query in rules.ground.queries})
                 warnings.warn(
-                    f"{', '.join(relations)}: sampled, because {limit}", RuntimeWarning, stacklevel=4
+                    f"{', '.join(relations)}: sampled, because {limit}",
+                    RuntimeWarning,
+                    stacklevel=4,
                 )
                 self._provenance, self._why = "sampled", str(limit)
         if rules.ground.evidence and self._provenance != "exact":
@@ -432,9 +433,7 @@ class Program(nn.Module):
             lambda indices: _part(membership(indices), 0, outputs),
         )
         lost = mass_lost(sample, _part(everything, outputs, outputs + 1))
-        return Distribution(
-            rules.ground.values, sample=sample, estimator=self.estimator, lost=lost
-        )
+        return Distribution(rules.ground.values, sample=sample, estimator=self.estimator, lost=lost)
 
     def _draw(self, rules: _Rules, given: Mapping[str, Any]) -> tuple[Concepts, Worlds]:
         concepts = Concepts(self._weights(rules, given), rules.formula.widths)

@@ -29,6 +29,7 @@ from byssus.errors import ShapeError as ShapeError
 from byssus.errors import TargetError as TargetError
 from byssus.estimators import ISED as ISED
 from byssus.estimators import RLOO as RLOO
+from byssus.estimators import Auto as Auto
 from byssus.estimators import Distinct as Distinct
 from byssus.estimators import Estimator as Estimator
 from byssus.estimators import IndeCateR as IndeCateR

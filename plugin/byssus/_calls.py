@@ -23,6 +23,7 @@ from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future,
 from contextlib import closing, contextmanager
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
+from itertools import islice
 from queue import SimpleQueue
 from typing import Any, Literal, TypeAlias
 
@@ -41,6 +42,8 @@ from byssus.errors import (
 )
 
 __all__ = ["Arguments", "Caller", "Failure", "Outcome"]
+
+MEMO_LIMIT = 1_000_000  # answers; beyond it the oldest are forgotten
 
 Arguments: TypeAlias = tuple[Hashable, ...]
 
@@ -75,7 +78,7 @@ class Caller:
     evaluated once. A function may evaluate its own caller again, except from another thread (an
     executor's, or the worker's under `timeout`), where it would wait for itself.
 
-    A copy or a pickle keeps the memo and the count of calls, and drops the executor: the copy
+    The memo holds the last million answers. A copy or a pickle keeps the memo and the count of calls, and drops the executor: the copy
     calls in its own thread until its `executor` is set.
 
     Attributes:
@@ -261,6 +264,9 @@ class Caller:
         else:
             with self._lock:
                 self._memo.update(stage)
+                # Where sampled tuples hardly ever recur, the memo would grow without end.
+                for key in list(islice(self._memo, max(0, len(self._memo) - MEMO_LIMIT))):
+                    del self._memo[key]
 
     def _find(self, key: Hashable) -> Outcome:
         for stage in reversed(self._stages.stack):

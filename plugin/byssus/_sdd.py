@@ -18,8 +18,9 @@ end its process, so a compilation that may be large runs in a child (see `byssus
 
 from __future__ import annotations
 
-import pickle
 import operator
+import os
+import pickle
 import sys
 import tempfile
 import threading
@@ -43,7 +44,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _STACK = 1 << 29  # bytes, of address space: what is not used takes no memory
-_SHALLOW = 4  # concepts; a thread has 512 kB by default on macOS
+_SHALLOW = 64  # levels of a vtree, for which the usual stack of 8 MB is enough by far
 
 
 class LimitReached(Exception):  # noqa: N818
@@ -132,6 +133,7 @@ class Sdd:
         for concept in self.order:
             self._offsets[concept] = count + 1
             count += widths[concept] - 1
+        self._levels = len(self.order) + max(widths, default=1).bit_length()
         self.manager = SddManager.from_vtree(self._vtree(max(count, 1)))
         self._concepts = self._read_concepts()
         self.one: SddNode = self.manager.true()
@@ -175,7 +177,7 @@ class Sdd:
         return bool(a.id == b.id)
 
     def _operate(self, operation: Callable[..., SddNode], *nodes: SddNode) -> SddNode:
-        if len(self.order) <= _SHALLOW:
+        if self._levels <= _SHALLOW:
             return operation(*nodes)
         return on_deep_stack(operation, *nodes)
 
@@ -332,6 +334,9 @@ def _deep() -> ThreadPoolExecutor:
     finally:
         threading.stack_size(before)
     return executor
+
+
+os.register_at_fork(after_in_child=_deep.cache_clear)  # a fork has no threads
 
 
 def on_deep_stack(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:

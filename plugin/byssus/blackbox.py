@@ -10,9 +10,11 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
@@ -24,7 +26,7 @@ from byssus.errors import BudgetExceeded, ByssusError, DomainError, listed
 from byssus.estimators import Estimator, Membership, Sample, as_estimator
 from byssus.plan import Plan
 from byssus.provenance.sampled import mass_lost
-from byssus.worlds import Concepts, Worlds, independent, number_worlds
+from byssus.worlds import Concepts, Worlds, count_repeats, independent, number_worlds
 
 __all__ = ["BlackBox", "blackbox"]
 
@@ -38,7 +40,7 @@ def blackbox(
     name: str | None = None,
     provenance: str = "auto",
     samples: int = 100,
-    estimator: str | Estimator = "ised",
+    estimator: str | Estimator = "auto",
     generator: torch.Generator | None = None,
     budget: int | None = None,
     on_error: Hashable = "raise",
@@ -61,7 +63,7 @@ def blackbox(
         provenance: "auto" tabulates what fits the budget and samples the rest; "exact" insists on
             the table, "sampled" on sampling.
         samples: worlds an example, where they are sampled.
-        estimator: "ised", "distinct", "rloo", "indecater", or an `Estimator`.
+        estimator: "auto", "ised", "distinct", "rloo", "indecater", or an `Estimator`.
         generator: makes sampling reproducible.
         budget: the most calls, ever; also the largest domain that is tabulated (10,000 without).
         on_error: "raise"; "discard", which reports the probability mass in `Distribution.lost`; or
@@ -205,10 +207,16 @@ class BlackBox:
         before = self.calls
         concepts = self._concepts(arguments)
         with self.caller.staged():
-            if self.tabulates(concepts.mask):
+            lengths = concepts.mask
+            if lengths is None:
+                lengths = torch.ones(1, len(concepts.widths), dtype=torch.bool)
+            if self.tabulates(lengths):
                 worlds, number, outcomes = self._tabulate(concepts)
             else:
                 worlds = independent(concepts, self.samples, self.generator)
+                if not self.caller.memoised:
+                    repeats = count_repeats(worlds.indices, concepts.widths)
+                    worlds = replace(worlds, repeats=repeats)
                 number, outcomes = self._evaluate(worlds.indices)
             result = self._readout(concepts, worlds, number, outcomes)
         result.calls = self.calls - before
@@ -232,7 +240,7 @@ class BlackBox:
         return self.caller.evaluate(tuples)
 
     def tabulates(self, mask: Bool[Tensor, "batch columns"] | None = None) -> bool:
-        """Whether every argument tuple is evaluated, for lists of these lengths."""
+        """Whether every argument tuple is evaluated, for lists of these lengths, or of any."""
         if self.provenance == "sampled" or not self.caller.memoised:
             return False
         if mask is None:
@@ -270,8 +278,9 @@ class BlackBox:
             part = columns.probs[position : position + len(domain.widths)]
             position += len(domain.widths)
             for width in set(domain.widths):
-                same = torch.cat([p for p in part if p.shape[1] == width])
-                check_probabilities(same, f"{self.name}, argument {i}")
+                same = [p for p in part if p.shape[1] == width]
+                rows = torch.stack(same, 1) if len(same) > 1 else same[0]
+                check_probabilities(rows, f"{self.name}, argument {i}")
         mask = None if bool(columns.mask.all()) else columns.mask
         probs = torch.cat(columns.probs, 1)
         return Concepts(probs, self._domain.widths, mask, self._domain.permuted)
@@ -307,15 +316,13 @@ class BlackBox:
         return complete, numbers.to(device)[which], outcomes
 
     def _all(self, *masks: tuple[bool, ...]) -> list[_Table]:
-        """The tables of these patterns of lengths; remembered once all of them are there."""
-        tables = {mask: self._tables.get(mask) or self._fill(mask) for mask in masks}
-        self._tables.update(tables)
-        return [tables[mask] for mask in masks]
-
-    def _fill(self, mask: tuple[bool, ...]) -> _Table:
-        worlds = self._domain.enumerate(mask)
-        tuples = [self._domain.decode(row) for row in worlds.tolist()]
-        return _Table(worlds, self.caller.evaluate(tuples))
+        """The tables of these patterns of lengths, all or none of which are filled."""
+        new = {mask: self._domain.enumerate(mask) for mask in masks if mask not in self._tables}
+        tuples = [self._domain.decode(row) for worlds in new.values() for row in worlds.tolist()]
+        outcomes = iter(self.caller.evaluate(tuples))
+        for mask, worlds in new.items():
+            self._tables[mask] = _Table(worlds, list(islice(outcomes, len(worlds))))
+        return [self._tables[mask] for mask in masks]
 
     def _evaluate(self, indices: Tensor) -> tuple[Tensor, list[Outcome]]:
         """The number of each world's outcome, and the outcomes."""
@@ -340,7 +347,9 @@ class BlackBox:
 
         def evaluate(indices: Tensor) -> Membership:
             # Estimators ask about neighbours, some of which give outputs that no sample gave.
+            before = self.calls
             number, outcomes = self._evaluate(indices)
+            result.calls += self.calls - before
             return membership(number, outcomes, torch.ones_like(number, dtype=torch.bool))
 
         there = worlds.distinct if worlds.complete else torch.ones_like(worlds.distinct)
@@ -353,7 +362,7 @@ class BlackBox:
             failed = torch.tensor([isinstance(o, Failure) for o in outcomes], device=number.device)
             world = (failed[number] & there).flatten().nonzero().squeeze(1)
             lost = mass_lost(sample, Membership(world, torch.zeros_like(world)))
-        return Distribution(
+        result = Distribution(
             values,
             sample=sample,
             estimator=self.estimator,
@@ -361,6 +370,7 @@ class BlackBox:
             domain=self.output,
             failures=failures,
         )
+        return result
 
     def _values(self, outcomes: list[Outcome]) -> tuple[Hashable, ...]:
         """The declared outputs where they can be listed, else those that occur."""
@@ -390,6 +400,8 @@ def _is_view(argument: Any) -> bool:
 
 def _hashable(value: object) -> Hashable:
     """An output of no declared domain: anything that can be told apart and is equal to itself."""
+    if isinstance(value, np.generic):
+        value = value.item()
     if isinstance(value, list):
         value = tuple(value)
     if not isinstance(value, Hashable) or isinstance(value, Tensor):

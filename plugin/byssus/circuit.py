@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -51,6 +51,9 @@ class Circuit(nn.Module):
         tensor([[0.6000]])
     """
 
+    _children: Tensor
+    _roots: Tensor
+
     def __init__(self, widths: Sequence[int], decisions: _sdd.Decisions) -> None:
         super().__init__()
         self.widths = tuple(widths)
@@ -58,11 +61,13 @@ class Circuit(nn.Module):
         self.concepts = tuple(concept for concept, _ in decisions.levels)
         self.outputs = len(decisions.roots)
         self.size = sum(len(nodes) for _, nodes in decisions.levels)
-        for i, (_, nodes) in enumerate(decisions.levels):
-            children = torch.tensor(nodes, dtype=torch.int64)
-            self.register_buffer(f"_children_{i}", children, persistent=False)
-        roots = torch.tensor(decisions.roots, dtype=torch.int64)
-        self.register_buffer("_roots", roots, persistent=False)
+        self._levels = tuple(
+            _Level(concept, self.offsets[concept], self.widths[concept], len(nodes))
+            for concept, nodes in decisions.levels
+        )
+        children = [child for _, nodes in decisions.levels for node in nodes for child in node]
+        for name, numbers in (("_children", children), ("_roots", decisions.roots)):
+            self.register_buffer(name, torch.tensor(numbers, dtype=torch.int64), persistent=False)
 
     @classmethod
     def compile(  # type: ignore[override]  # nn.Module has a compile() of no arguments
@@ -102,10 +107,7 @@ class Circuit(nn.Module):
             else:
                 decisions = _compile_in_child(job, seconds)
         except _sdd.LimitReached as limit:
-            which = {
-                "nodes": f"{nodes} nodes",
-                "seconds": f"{seconds:g} seconds" if seconds else "",
-            }
+            which = {"nodes": f"{nodes} nodes", "seconds": f"{seconds} seconds"}
             raise CompilationLimit(
                 f"the circuit did not compile within its limit of {which[limit.args[0]]} "
                 f"({len(formula.nodes)} formula nodes over {len(formula.widths)} concepts); raise "
@@ -121,7 +123,7 @@ class Circuit(nn.Module):
     @property
     def satisfiable(self) -> list[bool]:
         """For each output, whether any world gives it."""
-        return [root != 0 for root in self.get_buffer("_roots").tolist()]
+        return [root != 0 for root in self._roots.tolist()]
 
     def forward(
         self,
@@ -131,12 +133,15 @@ class Circuit(nn.Module):
         """The weighted model count of every output.
 
         Args:
-            weights: the weight of every literal, usually its probability.
+            weights: the weight of every literal, usually its probability. The weights of a
+                concept that is not sampled sum to one: where it decides nothing, that sum is left
+                out, of the gradient too.
             values: for a concept that is sampled, the index of its value; -1 for a concept that
                 is summed out. The weights of sampled concepts are not used.
 
         Raises:
-            ShapeError: the last dimension is not the number of literals.
+            ShapeError: the last dimension is not the number of literals, or a concept is sampled
+                in some rows of the batch only.
         """
         return self._evaluate(weights, values, log=False)
 
@@ -155,7 +160,6 @@ class Circuit(nn.Module):
                 f"{self.columns}, the sum of the widths {self.widths}"
             )
         batch = weights.shape[:-1]
-        flat = weights.reshape(-1, self.columns).t()
         sampled = None
         if values is not None:
             if values.shape != (*batch, len(self.widths)):
@@ -163,31 +167,32 @@ class Circuit(nn.Module):
                     f"values of shape {tuple(values.shape)} with weights of shape "
                     f"{tuple(weights.shape)}: expected {(*batch, len(self.widths))}"
                 )
-            sampled = values.reshape(-1, len(self.widths)).t().contiguous()
-        levels = [
-            (c, self.offsets[c], self.get_buffer(f"_children_{i}"))
-            for i, c in enumerate(self.concepts)
-        ]
-        roots = self.get_buffer("_roots")
-        result: Tensor = _Levels.apply(  # type: ignore[no-untyped-call]
-            flat, levels, roots, sampled, log
+            sampled = values.reshape(batch.numel(), len(self.widths)).t().contiguous()
+        result: Tensor = _Evaluation.apply(  # type: ignore[no-untyped-call]
+            weights,
+            self._levels,
+            self._children,
+            self._roots,
+            sampled,
+            log,
         )
-        return result.t().reshape(*batch, self.outputs)
+        return result
 
     def to_dot(self, names: Sequence[str] | None = None) -> str:
         """The diagram in Graphviz's language; `names` are the concepts' names."""
         names = [f"c{c}" for c in range(len(self.widths))] if names is None else names
         lines = ["digraph circuit {", '  0 [label="⊥", shape=box];', '  1 [label="⊤", shape=box];']
         number = 2
-        for i, concept in enumerate(self.concepts):
-            for children in self.get_buffer(f"_children_{i}").tolist():
-                label = names[concept].replace("\\", "\\\\").replace('"', '\\"')
+        parts = _split(self._children, self._levels)
+        for level, part in zip(self._levels, parts, strict=True):
+            for children in part.reshape(level.nodes, level.width).tolist():
+                label = names[level.concept].replace("\\", "\\\\").replace('"', '\\"')
                 lines.append(f'  {number} [label="{label}"];')
                 for child in dict.fromkeys(children):
                     on = ",".join(str(v) for v, other in enumerate(children) if other == child)
                     lines.append(f'  {number} -> {child} [label="{on}"];')
                 number += 1
-        for i, root in enumerate(self.get_buffer("_roots").tolist()):
+        for i, root in enumerate(self._roots.tolist()):
             lines.append(f'  y{i} [label="output {i}", shape=plain];')
             lines.append(f"  y{i} -> {root};")
         return "\n".join([*lines, "}"]) + "\n"
@@ -197,7 +202,16 @@ class Circuit(nn.Module):
         return f"concepts={len(self.widths)}, outputs={self.outputs}, size={self.size}"
 
 
-class _Levels(torch.autograd.Function):
+class _Level(NamedTuple):
+    """The nodes that decide on one concept: how many, and where its weights are."""
+
+    concept: int
+    offset: int
+    width: int
+    nodes: int
+
+
+class _Evaluation(torch.autograd.Function):
     """All levels, bottom up, in one buffer with a row a node: autograd sees one operation.
 
     Left to autograd, each level is a handful of recorded operations and a copy of all the rows
@@ -207,73 +221,96 @@ class _Levels(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        weights: Tensor,  # (columns, rows)
-        levels: list[tuple[int, int, Tensor]],
+        weights: Tensor,  # (*batch, columns)
+        levels: tuple[_Level, ...],
+        children: Tensor,  # of all nodes, one after the other
         roots: Tensor,
         sampled: Tensor | None,  # (concepts, rows)
         log: bool,
     ) -> Tensor:
-        count = 2 + sum(len(children) for _, _, children in levels)
-        nodes = weights.new_empty(count, weights.shape[1])
-        nodes[0] = -torch.inf if log else 0.0
+        batch = weights.shape[:-1]
+        columns = weights.reshape(batch.numel(), weights.shape[-1]).t().contiguous()
+        rows = columns.shape[1]
+        count = 2 + sum(level.nodes for level in levels)
+        nodes = columns.new_full((count, rows), -torch.inf if log else 0.0)
         nodes[1] = 0.0 if log else 1.0
         start = 2
         summed = _summed(levels, sampled)
-        for (concept, offset, children), is_summed in zip(levels, summed, strict=True):
-            out = nodes[start : start + len(children)]
+        for level, edges, is_summed in zip(levels, _split(children, levels), summed, strict=True):
+            concept, offset, width, count = level
+            out = nodes[start : start + count]
             if is_summed:
-                weight = weights[offset : offset + children.shape[1]]
-                below = nodes[:start][children]
+                below = nodes.index_select(0, edges).view(count, width, rows)
+                weight = columns[offset : offset + width]
                 if log:
-                    torch.logsumexp(below + weight, 1, out=out)
+                    torch.logsumexp(below.add_(weight), 1, out=out)
                 else:
-                    torch.sum(below * weight, 1, out=out)
+                    torch.sum(below.mul_(weight), 1, out=out)
             else:
                 assert sampled is not None
-                torch.gather(nodes[:start], 0, children[:, sampled[concept]], out=out)
-            start += len(children)
-        ctx.save_for_backward(weights, nodes, roots, sampled)
-        ctx.levels, ctx.log, ctx.summed = levels, log, summed
-        return nodes[roots]
+                chosen = edges.view(count, width)[:, sampled[concept]]
+                torch.gather(nodes[:start], 0, chosen, out=out)
+            start += count
+        ctx.save_for_backward(columns, nodes, children, roots, sampled)
+        ctx.levels, ctx.log, ctx.summed, ctx.shape = levels, log, summed, weights.shape
+        return nodes.index_select(0, roots).t().reshape(*batch, len(roots))
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
-        weights, nodes, roots, sampled = ctx.saved_tensors
-        grad = torch.zeros_like(nodes).index_add_(0, roots, grad_out)
-        grad_weights = torch.zeros_like(weights)
+        columns, nodes, children, roots, sampled = ctx.saved_tensors
+        rows = columns.shape[1]
+        grad = torch.zeros_like(nodes)
+        grad.index_add_(0, roots, grad_out.reshape(rows, len(roots)).t())
+        grad_columns = torch.zeros_like(columns)
         end = len(nodes)
-        for (concept, offset, children), is_summed in zip(
-            reversed(ctx.levels), reversed(ctx.summed), strict=True
+        parts = _split(children, ctx.levels)
+        for level, edges, is_summed in zip(
+            reversed(ctx.levels), reversed(parts), reversed(ctx.summed), strict=True
         ):
-            start = end - len(children)
-            above = grad[start:end]
+            concept, offset, width, count = level
+            start = end - count
+            above = grad[start:end, None]
             if is_summed:
-                width = children.shape[1]
-                weight = weights[offset : offset + width]
-                below = nodes[:start][children]
+                below = nodes.index_select(0, edges).view(count, width, rows)
+                weight = columns[offset : offset + width]
+                grad_weight = grad_columns[offset : offset + width]
                 if ctx.log:
                     out = nodes[start:end, None]
-                    share = torch.exp(below + weight - out)
-                    share = above[:, None] * share.masked_fill_(out == -torch.inf, 0.0)
-                    grad_weights[offset : offset + width] += share.sum(0)
+                    share = below.add_(weight).sub_(out).exp_()
+                    share = share.masked_fill_(out == -torch.inf, 0.0).mul_(above)
+                    torch.sum(share, 0, out=grad_weight)
                 else:
-                    share = above[:, None] * weight
-                    grad_weights[offset : offset + width] += torch.einsum(
-                        "nr,nvr->vr", above, below
-                    )
-                grad.index_add_(0, children.flatten(), share.flatten(0, 1))
+                    torch.sum(below.mul_(above), 0, out=grad_weight)
+                    share = torch.mul(above, weight, out=below)
+                if start > 2:  # the lowest level lies on the terminals alone
+                    grad.index_add_(0, edges, share.view(-1, rows))
             else:
-                grad[:start].scatter_add_(0, children[:, sampled[concept]], above)
+                chosen = edges.view(count, width)[:, sampled[concept]]
+                grad[:start].scatter_add_(0, chosen, above.squeeze(1))
             end = start
-        return grad_weights, None, None, None, None
+        grad_weights = grad_columns.t().contiguous().reshape(ctx.shape)
+        return grad_weights, None, None, None, None, None
 
 
-def _summed(levels: list[tuple[int, int, Tensor]], sampled: Tensor | None) -> list[bool]:
+def _split(children: Tensor, levels: Sequence[_Level]) -> tuple[Tensor, ...]:
+    """The children of each level's nodes."""
+    return torch.split(children, [level.nodes * level.width for level in levels])
+
+
+def _summed(levels: Sequence[_Level], sampled: Tensor | None) -> list[bool]:
     """Which levels are summed out; a concept is sampled in all rows or in none."""
-    if sampled is None:
+    if sampled is None or not sampled.numel():
         return [True] * len(levels)
-    return [not flag for flag in (sampled[[c for c, _, _ in levels], :1] >= 0).flatten().tolist()]
+    lowest, highest = torch.stack(torch.aminmax(sampled.sign(), dim=1)).tolist()
+    concepts = [level.concept for level in levels]
+    for concept in concepts:
+        if lowest[concept] < 0 <= highest[concept]:
+            raise ShapeError(
+                f"values: concept {concept} is sampled in some rows and -1 in others; give it a "
+                "value in all rows of the batch, or in none"
+            )
+    return [lowest[concept] < 0 for concept in concepts]
 
 
 def _compile_in_child(job: dict[str, Any], seconds: float | None) -> _sdd.Decisions:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -92,7 +93,7 @@ class Distribution:
     def coverage(self) -> Float[Tensor, " batch"]:
         """The probability mass of the distinct worlds seen; 1 where the result is exact."""
         if self._exact is not None or self._complete:
-            return torch.ones_like(self.probs.detach()[:, :1]).squeeze(1)
+            return self.probs.new_ones(len(self))
         log_weights = self._the_sample.distinct_log_weights().detach()
         return torch.logsumexp(log_weights, 1).exp().clamp_max(1.0)
 
@@ -104,9 +105,10 @@ class Distribution:
     @cached_property
     def ess(self) -> Float[Tensor, " batch"]:
         """The effective number of distinct worlds, `(sum p)^2 / sum p^2`; infinite where exact."""
-        if self._sample is None:
+        if self._sample is None or self._complete:
             return torch.full_like(self.coverage, torch.inf)
-        log_weights = self._sample.distinct_log_weights().detach()
+        worlds = self._sample.worlds
+        log_weights = self._sample.log_weights.detach().masked_fill(~worlds.distinct, -torch.inf)
         return torch.exp(2 * torch.logsumexp(log_weights, 1) - torch.logsumexp(2 * log_weights, 1))
 
     @property
@@ -150,6 +152,7 @@ class Distribution:
 
     def __getitem__(self, value: Hashable) -> Float[Tensor, " batch"]:
         """The probabilities of one output."""
+        value = _frozen(value)
         if value not in self._positions:
             raise TargetError(f"no output {value!r}: there are {listed(self.values)}")
         return self.probs[:, self._positions[value]]
@@ -206,7 +209,7 @@ class Distribution:
                         )
                 values = [self.values[i] for i in values]
         else:
-            values = list(target)
+            values = list(map(_frozen, target))
         if len(values) != len(self):
             raise TargetError(f"{len(values)} targets for a batch of {len(self)} examples")
         return values
@@ -218,29 +221,50 @@ class Distribution:
     def _matrix(self, target: Target) -> Float[Tensor, "batch outputs"]:
         """1 where an output matches the target of the example."""
         like = self._the_sample.log_weights if self._exact is None else self._exact
+        if isinstance(target, Tensor):
+            matches = self._compare(target.to(like.device))
+            if matches is not None:
+                return matches.to(like.dtype)
         matrix = torch.zeros(len(self), len(self.values), dtype=like.dtype, device=like.device)
         known: dict[Hashable, list[int]] = {}
         rows, columns = [], []
         for row, value in enumerate(self._list(target)):
-            if value not in known:
-                known[value] = self._find(value, row)
-            rows += [row] * len(known[value])
-            columns += known[value]
+            key = type(value), value  # 1 is not True
+            if key not in known:
+                known[key] = self._find(value, row)
+            rows += [row] * len(known[key])
+            columns += known[key]
         matrix[rows, columns] = 1.0
         return matrix
 
+    def _compare(self, target: Tensor) -> Tensor | None:
+        """`_matrix` of integers in one operation; None where not each of them is an output."""
+        integral = not (target.is_floating_point() or target.is_complex())
+        if target.dtype == torch.bool or not integral or target.shape != (len(self),):
+            return None
+        if self.domain is not None and not self.domain.finite:
+            return None
+        codes: Sequence[Any] = self.values if self._integers else range(len(self.values))
+        try:
+            columns = torch.tensor(codes, dtype=torch.int64, device=target.device)
+        except (RuntimeError, ValueError, OverflowError):  # a value of more than 64 bits
+            return None
+        matches = target[:, None] == columns
+        return matches if bool(matches.any(1).all()) else None
+
     def _find(self, value: Hashable, row: int) -> list[int]:
-        if self.domain is None:
-            found = [self._positions[value]] if value in self._positions else []
-        else:
-            found = self.domain.matches(value, self.values)
-            if not found and self.domain.finite and value not in self.domain:
-                raise TargetError(f"target {value!r} of example {row} is not in {self.domain}")
-        if not found and self.domain is None and self._exact is not None:
-            raise TargetError(
-                f"target {value!r} of example {row} is no output: there are {listed(self.values)}"
-            )
-        return found
+        if self.domain is not None:
+            try:
+                return self.domain.matches(value, self.values)
+            except DomainError as error:
+                raise TargetError(f"the target of example {row}: {error}") from None
+        if value in self._positions:
+            return [self._positions[value]]
+        if self._exact is None and (not self._complete or self.failures):
+            return []  # another world may have given it
+        raise TargetError(
+            f"target {value!r} of example {row} is no output: there are {listed(self.values)}"
+        )
 
     def _structured_loss(self, domain: Domain, targets: list[Hashable]) -> Float[Tensor, ""]:
         """ISED's loss where the output has components: one vector a component (its table 2)."""
@@ -250,8 +274,9 @@ class Distribution:
         offsets = torch.tensor([sum(widths[:c]) for c in range(len(widths))], device=device)
 
         def cells(values: Sequence[Hashable]) -> tuple[Tensor, Tensor]:
-            codes = torch.tensor([domain.encode(v) for v in values], device=device)
-            codes = codes.reshape(len(values), len(widths))
+            codes = torch.tensor(
+                [domain.encode(v) for v in values], dtype=torch.int64, device=device
+            ).reshape(len(values), len(widths))
             return codes + offsets, codes >= 0
 
         columns, exists = cells(self.values)
@@ -270,5 +295,14 @@ class Distribution:
         except DomainError as error:
             raise TargetError(f"a target outside {domain}: {error}") from error
         matrix = sample.log_weights.new_zeros(len(self), sum(widths))
-        matrix.scatter_(1, wanted.clamp_min(0), there.to(matrix.dtype), reduce="add")
+        matrix.scatter_add_(1, wanted.clamp_min(0), there.to(matrix.dtype))
         return self._estimator.loss(spread, matrix)
+
+
+def _frozen(value: Any) -> Any:
+    """Lists as tuples, as outputs are; what cannot be hashed is no output."""
+    if isinstance(value, list | tuple):
+        return tuple(map(_frozen, value))
+    if not isinstance(value, Hashable):
+        raise TargetError(f"{value!r} of type {type(value).__name__} is no output: it has no hash")
+    return value

@@ -21,6 +21,7 @@ from byssus.worlds import Concepts, Worlds
 __all__ = [
     "ISED",
     "RLOO",
+    "Auto",
     "Distinct",
     "Estimator",
     "IndeCateR",
@@ -81,10 +82,19 @@ class Sample:
         )
 
     def weights(self) -> Float[Tensor, "batch worlds"]:
-        """The probabilities of the worlds as products, whose gradient is right at zero too."""
-        weights = self.concepts.gather(self.worlds.indices).prod(-1)
+        """The probabilities of the worlds as products, whose gradient is right at zero too.
+
+        Except within permutations, which are normalised in log space: products may underflow.
+        """
+        gathered = self.concepts.gather(self.worlds.indices)
         norm = self.concepts.log_norm()
-        return weights if norm is None else weights * torch.exp(-norm)[:, None]
+        if norm is None:
+            return gathered.prod(-1)
+        tied = torch.zeros(len(self.concepts.widths), dtype=torch.bool, device=gathered.device)
+        for start, stop in self.concepts.permuted:
+            tied[start:stop] = True
+        log_tied = self.log_probs[..., tied].sum(-1) - norm[:, None]
+        return gathered[..., ~tied].prod(-1) * log_tied.exp()
 
     def sum(
         self, values: Tensor, membership: Membership | None = None
@@ -120,7 +130,12 @@ class Sample:
         return reduced.reshape(len(log_values), self.outputs)
 
     def distinct_log_weights(self) -> Float[Tensor, "batch worlds"]:
-        """The log-probabilities of the worlds, each counted once; -inf for its repetitions."""
+        """The log-probabilities of the worlds, each counted once; -inf for its repetitions.
+
+        Where a world need not give the same each time, its repetitions share its probability.
+        """
+        if self.worlds.repeats is not None:
+            return self.log_weights - self.worlds.repeats.log()
         return self.log_weights.masked_fill(~self.worlds.distinct, -torch.inf)
 
 
@@ -228,12 +243,39 @@ class ISED:
     def loss(self, sample: Sample, target: Float[Tensor, "batch outputs"]) -> Float[Tensor, ""]:
         """Binary cross-entropy over all entries; logarithms at least -100."""
         log_scores = self.log_scores(sample)
+        if not sample.outputs:  # all worlds were lost, and outputs are those that occur
+            return log_scores.sum()
         if self.paper:
             return binary_cross_entropy(log_scores.exp().clamp(0, 1), target)
         log_rest = torch.log1p(-log_scores.exp().clamp_max(self.ceiling))
         # where: an output that was not sampled is a constant, not 0 times infinity
         log_scores = torch.where(log_scores > -100, log_scores, -100.0)
         return -(target * log_scores + (1 - target) * log_rest).mean()
+
+
+@dataclass(frozen=True)
+class Auto(ISED):
+    """`ISED`'s loss, on the probabilities of `Distinct` where an example's samples cover enough.
+
+    Scaling to Euclidean length makes two equally likely outputs .707 each, and has wrong optima
+    that probabilities do not: told only the sum of two digits, networks learn to name digits one
+    too high or too low. Probabilities of few samples, on the other hand, learn nothing from many
+    inputs. So this is the default.
+
+    Attributes:
+        coverage: the probability mass that distinct samples must cover.
+    """
+
+    coverage: float = 0.5
+    name: ClassVar[str] = "auto"
+    bias: ClassVar[str] = f"as distinct where samples cover enough; else {ISED.bias}"
+
+    def log_scores(self, sample: Sample) -> Float[Tensor, "batch outputs"]:
+        """The logarithm of the probabilities, or of the scaled vector."""
+        log_weights = sample.distinct_log_weights()
+        seen = torch.logsumexp(log_weights, 1, keepdim=True)
+        distinct = sample.log_reduce(log_weights, "sum") - seen
+        return torch.where(seen.exp() >= self.coverage, distinct, super().log_scores(sample))
 
 
 class RLOO:
@@ -314,6 +356,7 @@ class IndeCateR:
 
 
 _NAMED: dict[str, Callable[[], Estimator]] = {
+    "auto": Auto,
     "distinct": Distinct,
     "ised": ISED,
     "rloo": RLOO,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from byssus._sdd import Key, Node, fold
+from byssus.errors import ProgramError
 
 __all__ = ["Algebra", "Formula", "Key", "Node"]
 
@@ -59,7 +60,11 @@ class Formula:
     def from_graph(
         cls, widths: Sequence[int], nodes: Mapping[int, Node], roots: Sequence[Key]
     ) -> Formula:
-        """Order the part of a graph that the roots need. The mapping's numbers are its own."""
+        """Order the part of a graph that the roots need. The mapping's numbers are its own.
+
+        Raises:
+            ProgramError: a node depends on its own negation.
+        """
         components = _components(nodes, [abs(root) for root in roots if root])
         number: dict[int, int] = {}
         cycles = []
@@ -68,6 +73,7 @@ class Formula:
             number.update((key, start + i) for i, key in enumerate(component))
             if len(component) > 1 or component[0] in map(abs, _children(nodes[component[0]])):
                 cycles.append((start, start + len(component)))
+                _refuse_negation(nodes, component)
 
         def renumber(key: Key) -> Key:
             return key if not key else number[key] if key > 0 else -number[-key]
@@ -113,6 +119,17 @@ class Formula:
 def _children(node: Node) -> list[int]:
     kind, content = node
     return [] if kind == "literal" else [abs(key) for key in content if key]
+
+
+def _refuse_negation(nodes: Mapping[int, Node], component: Sequence[int]) -> None:
+    within = set(component)
+    for key in component:
+        negated = [-child for child in nodes[key][1] if child and -child in within]
+        if negated:
+            raise ProgramError(
+                f"node {key} needs the negation of node {negated[0]}, which depends on it: such a "
+                "program has no least fixpoint; stratify the rules"
+            )
 
 
 def _components(nodes: Mapping[int, Node], roots: Sequence[int]) -> list[list[int]]:

@@ -49,7 +49,7 @@ class Concepts:
     ) -> Float[Tensor, "batch worlds concepts"]:
         """The probability of each value of each world, differentiable; 1 where there is none."""
         batch, count, n = indices.shape
-        offsets = torch.tensor(self.offsets, device=indices.device)
+        offsets = torch.tensor(self.offsets, dtype=torch.int64, device=indices.device)
         columns = (indices.clamp_min(0) + offsets).reshape(batch, count * n)
         gathered = self.probs.gather(1, columns).reshape(batch, count, n)
         return torch.where(indices >= 0, gathered, 1.0)
@@ -79,11 +79,14 @@ class Worlds:
             not exist or is summed out.
         distinct: the first occurrence of each world in its example, and no padding.
         complete: whether every world of the sampled concepts is among them.
+        repeats: how often each world occurs in its example, where what a world gives is random;
+            None where it gives the same each time.
     """
 
     indices: Int[Tensor, "batch worlds concepts"]
     distinct: Bool[Tensor, "batch worlds"]
     complete: bool = False
+    repeats: Int[Tensor, "batch worlds"] | None = None
 
 
 Sampler = Callable[[Concepts, int, torch.Generator | None], Worlds]
@@ -151,7 +154,7 @@ def number_worlds(
 ) -> tuple[Int[Tensor, "*batch"], Int[Tensor, "distinct concepts"]]:
     """Number equal worlds equally; and the distinct worlds, by number."""
     shape, n = indices.shape[:-1], indices.shape[-1]
-    rows = indices.reshape(-1, n)
+    rows = indices.reshape(shape.numel(), n)
     if prod(w + 1 for w in widths) < 2**62:
         key = rows.new_zeros(len(rows))
         for concept, width in enumerate(widths):
@@ -163,6 +166,20 @@ def number_worlds(
     else:
         distinct, number = torch.unique(rows, dim=0, return_inverse=True)
     return number.reshape(shape), distinct
+
+
+def count_repeats(
+    indices: Int[Tensor, "batch worlds concepts"], widths: Sequence[int]
+) -> Int[Tensor, "batch worlds"]:
+    """How often each world occurs in its example."""
+    number, distinct = number_worlds(indices, widths)
+    rows = torch.arange(len(number), device=number.device)[:, None]
+    which: Tensor
+    counts: Tensor
+    _, which, counts = torch.unique(
+        rows * len(distinct) + number, return_inverse=True, return_counts=True
+    )
+    return counts[which].clone()
 
 
 def _first(number: Int[Tensor, "batch worlds"]) -> Bool[Tensor, "batch worlds"]:

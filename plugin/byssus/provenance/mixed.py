@@ -42,7 +42,7 @@ class Mixed:
         widths: Sequence[int],
         worlds: Worlds,
         exact: Collection[int],
-        estimator: str | Estimator = "ised",
+        estimator: str | Estimator = "auto",
         sdd: Sdd | None = None,
     ) -> None:
         self.widths = tuple(widths)

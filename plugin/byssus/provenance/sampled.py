@@ -28,7 +28,7 @@ class Sampled:
     """
 
     def __init__(
-        self, widths: Sequence[int], worlds: Worlds, estimator: str | Estimator = "ised"
+        self, widths: Sequence[int], worlds: Worlds, estimator: str | Estimator = "auto"
     ) -> None:
         self.widths = tuple(widths)
         self.worlds = worlds
