@@ -11,7 +11,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracle import brute_force, gradient, probabilities, raw
 from torch import Tensor, tensor
 
 import byssus
@@ -35,6 +34,7 @@ from byssus import (
     Tuple,
     blackbox,
 )
+from oracle import brute_force, gradient, probabilities, raw
 
 
 class Spy:
@@ -330,10 +330,7 @@ def test_all_worlds_lost(estimator: str, provenance: str, output) -> None:
     result = box(leaf)
     torch.testing.assert_close(result.lost, torch.ones_like(result.lost))
     assert result.coverage.shape == (3,)
-    target = {None: 1, 1: 1}.get(
-        output and len(output.widths), (0, True) if output and len(output.widths) == 2 else (1,)
-    )
-    loss = result.loss([target] * 3)
+    loss = result.loss([1 if output is None else next(iter(output))] * 3)
     assert loss.isfinite()
     (g,) = gradient(loss, leaf)
     assert (g == 0).all()
@@ -354,7 +351,7 @@ def test_an_output_outside_its_domain() -> None:
     box = blackbox(Integer(0, 2), Integer(0, 2), output=Integer(0, 3))(Spy())
     with pytest.raises(BlackBoxOutputError, match=r"spy\(2, 2\) returned 4, which is no output"):
         box(rows(3), rows(3))
-    for value in (float("nan"), {}, [[] and 1, {}]):
+    for value in (float("nan"), {}, [1, {}]):
         with pytest.raises(BlackBoxOutputError):
             blackbox(Integer(0, 1))(lambda _, value=value: value)(rows(2))
 
@@ -386,7 +383,7 @@ def test_a_domain_beyond_the_budget_is_sampled() -> None:
 def test_budget_is_checked_before_any_call() -> None:
     spy = Spy()
     box = blackbox(Integer(0, 9), Integer(0, 9), budget=20, samples=100)(spy)
-    with pytest.raises(BudgetExceeded, match="budget of 20 calls: 0 are made and .* more"):
+    with pytest.raises(BudgetExceeded, match=r"budget of 20 calls: 0 are made and .* more"):
         box(rows(10), rows(10))
     assert not spy.seen
     box = blackbox(Integer(0, 9), Integer(0, 9), budget=20, provenance="exact")(spy)
@@ -503,7 +500,7 @@ def test_what_cannot_be_a_black_box() -> None:
         blackbox(lambda x: x)
     with pytest.raises(DomainError, match="argument 1 of the black box has 3"):
         blackbox(Integer(0, 1), 3)
-    with pytest.raises(DomainError, match="output=.int"):
+    with pytest.raises(DomainError, match=r"output=.int"):
         blackbox(Integer(0, 1), output="int")
     with pytest.raises(DomainError, match="argument 0 is Float"):
         blackbox(Float())(len)
@@ -511,5 +508,5 @@ def test_what_cannot_be_a_black_box() -> None:
         blackbox(Integer(0, 1), provenance="mixed")
     with pytest.raises(ByssusError, match="no estimator 'magic'"):
         blackbox(Integer(0, 1), estimator="magic")(len)
-    with pytest.raises(ByssusError, match="and keyword|and b"):
-        blackbox(Integer(0, 1), Integer(0, 1))(Spy())(rows(2), b=rows(2))
+    with pytest.raises(ByssusError, match="got 2 and b"):
+        blackbox(Integer(0, 1), Integer(0, 1))(Spy())(rows(2), rows(2), b=1)

@@ -10,11 +10,11 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from oracle import conditioned, count, formulas, probabilities, raw, sum_formula, tangent
 from torch.autograd import gradcheck
 
 from byssus import Circuit, CompilationLimit, Exact, Formula, ShapeError
 from byssus.errors import ByssusError
+from oracle import conditioned, count, formulas, probabilities, raw, sum_formula, tangent
 
 close = {"atol": 1e-9, "rtol": 1e-6}
 
@@ -65,7 +65,10 @@ def test_sampled_concepts_are_conditioned_on(formula: Formula, data: st.DataObje
     sampled = [data.draw(st.booleans()) for _ in formula.widths]
     values = torch.tensor(
         [
-            [data.draw(st.integers(0, w - 1)) if s else -1 for s, w in zip(sampled, formula.widths)]
+            [
+                data.draw(st.integers(0, width - 1)) if some else -1
+                for some, width in zip(sampled, formula.widths, strict=True)
+            ]
             for _ in range(3)
         ],
         dtype=torch.int64,
@@ -265,9 +268,9 @@ def test_shapes_are_checked() -> None:
     with pytest.raises(ShapeError, match=r"\(2, 3\).*expected \(2, 2\)"):
         circuit(torch.ones(2, 5), torch.zeros(2, 3, dtype=torch.int64))
     mixed = torch.tensor([[0, 1], [-1, 1]])
-    with pytest.raises(ShapeError, match="concept 0 .*some rows"):
+    with pytest.raises(ShapeError, match=r"concept 0 .*some rows"):
         circuit(torch.ones(2, 5), mixed)
-    with pytest.raises(ShapeError, match="concept 0 .*some rows"):
+    with pytest.raises(ShapeError, match=r"concept 0 .*some rows"):
         circuit(torch.ones(2, 5), mixed.flip(0))
 
 

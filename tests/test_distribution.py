@@ -6,7 +6,6 @@ import math
 
 import pytest
 import torch
-from oracle import concepts_of, gradient, raw
 from torch import tensor
 from torch.nn.functional import binary_cross_entropy
 
@@ -23,6 +22,7 @@ from byssus import (
     blackbox,
 )
 from byssus.estimators import ISED, Distinct, Membership, Sample, as_estimator
+from oracle import concepts_of, gradient, raw
 
 PROBS = tensor([[0.2, 0.3, 0.5], [0.6, 0.3, 0.1]], dtype=torch.float64)
 

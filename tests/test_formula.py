@@ -8,9 +8,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracle import count, formulas, holds, probabilities, worlds_of
 
 from byssus import Circuit, Formula, ProgramError
+from oracle import count, formulas, holds, probabilities, worlds_of
 
 
 class Truth:

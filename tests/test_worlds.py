@@ -8,10 +8,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracle import concepts_of, probabilities, world_weights, worlds_of
 
 from byssus import ByssusError, Concepts, exhaustive, independent
 from byssus.worlds import count_repeats, number_worlds
+from oracle import concepts_of, probabilities, world_weights, worlds_of
 
 
 def chi_square(counts: torch.Tensor, expected: torch.Tensor) -> float:

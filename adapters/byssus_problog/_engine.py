@@ -1,11 +1,11 @@
-"""ProbLog's engine, with black boxes that are asked while it grounds, and called after.
+r"""ProbLog's engine, with black boxes that are asked while it grounds, and called after.
 
 The engine notes each call that it asks for, and in which worlds it does (the call's *guard*): those
 in which the goals before it in its clause hold. It answers from what is known. A call that has no
 answer yet fails, which is safe as long as more answers can only add to what is derived. Below a
 negation or a `findall` they can take away: there, what rests on a call without an answer is held
 back in the worlds that ask for it, until a later grounding knows the answer. So a rule like
-`next(Y) :- state(X), \\+ done(X), step(X, Y)` makes no call that its finished form does not make,
+`next(Y) :- state(X), \+ done(X), step(X, Y)` makes no call that its finished form does not make,
 and no loop runs on because the call that ends it has not been answered.
 """
 
@@ -21,6 +21,10 @@ from problog.formula import LogicFormula
 from problog.logic import is_ground
 
 from byssus.formula import Key
+
+from ._database import Database
+
+Arguments = tuple[Hashable, ...]
 
 _AGGREGATES = ("findall", "all", "all_or_none")
 
@@ -72,9 +76,12 @@ class Engine(DefaultEngine):  # type: ignore[misc]
         asked: for each call, in the order asked, its guards in the formula `target`.
     """
 
+    pointer: int
+    cycle_root: Any
+
     def __init__(self) -> None:
         super().__init__()
-        self.asked: dict[Hashable, list[Key]] = {}
+        self.asked: dict[tuple[str, Arguments], list[Key]] = {}
         self._frames: list[_Frame] = []
         self._goals: dict[tuple[int, str, int], dict[Hashable, tuple[bool, _Owner]]] = {}
         self._unanswered = False
@@ -83,7 +90,15 @@ class Engine(DefaultEngine):  # type: ignore[misc]
             builtin = self.get_builtin(self.get_builtins()[f"{name}/3"])
             builtin.base_function = self._aggregate(builtin.base_function)
 
-    def ask(self, call: Hashable, answered: bool, about: dict[str, Any]) -> None:
+    def prepare(self, db: Any) -> Any:
+        """As ProbLog's, which would copy a `Database` into one of its own."""
+        if not isinstance(db, Database):
+            return super().prepare(db)
+        db.engine = self
+        self._process_directives(db)
+        return db
+
+    def ask(self, call: tuple[str, Arguments], *, answered: bool, about: dict[str, Any]) -> None:
         """Note a call; `about` is what the engine told the built-in predicate."""
         self._unanswered |= not answered
         for owner, formula, before in self._walk(
@@ -141,7 +156,9 @@ class Engine(DefaultEngine):  # type: ignore[misc]
         self.cycle_root, self._base = None, base
         self._frames.append(frame)
         try:
-            about = {name: more[name] for name in ("database", "context", "no_cache") if name in more}
+            about = {
+                name: more[name] for name in ("database", "context", "no_cache") if name in more
+            }
             self.execute(child, target=target, subcall=True, identifier=None, **about)
         except _OpenGoal:
             for record in self.stack[base : self.pointer]:

@@ -8,107 +8,22 @@ not made: the engine notes the arguments and the context in which they are asked
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from problog.engine_unify import UnifyError, unify_value
 from problog.errors import ProbLogError
 from problog.formula import LogicFormula
-from problog.logic import (
-    AnnotatedDisjunction,
-    Clause,
-    Constant,
-    Term,
-    Var,
-    is_ground,
-    is_variable,
-    term2list,
-)
-from problog.parser import ParseError
-from problog.program import PrologString
+from problog.logic import Term, is_ground, is_variable, term2list
 
-from byssus import BlackBox, Boolean, ByssusError, Formula, ProbabilityError, ProgramError
-from byssus.errors import listed
+from byssus import BlackBox, Boolean, ByssusError, Formula, ProbabilityError
 from byssus.formula import Key, Node
 
-from ._engine import Engine
+from ._database import LABEL, Database, Network
+from ._engine import Arguments, Engine
+from ._source import Source
 from ._terms import bindings, order_key, to_python, to_term
-
-Arguments = tuple[Hashable, ...]
-
-# Networks are concepts of this label in the ground program: $nn(network, inputs, position).
-_LABEL = "$nn"
-
-
-@dataclass(frozen=True)
-class Source:
-    """The text of a program, and where it came from."""
-
-    text: str
-    file: Path | None = None
-
-    @classmethod
-    def read(cls, program: str | Path) -> Source:
-        """A path, or the text itself. A single line that ends in `.pl` is a path."""
-        if isinstance(program, Path) or ("\n" not in program and program.strip().endswith(".pl")):
-            file = Path(program)
-            try:
-                return cls(file.read_text(encoding="utf-8"), file)
-            except OSError as error:
-                raise ProgramError(
-                    f"cannot read the program {file}: {error.strerror}; give the path of a .pl "
-                    "file, or the program's text"
-                ) from error
-        return cls(program)
-
-    @contextmanager
-    def errors(self) -> Iterator[None]:
-        """Turn ProbLog's errors into `ProgramError`s that show the place."""
-        try:
-            yield
-        except ProbLogError as error:
-            place = error.location if isinstance(error.location, tuple) else (None, None, None)
-            file, line, column = (*place, None, None, None)[:3]
-            if isinstance(error, ParseError) and column is not None:
-                column += 1  # a parser's columns count from 0, an engine's from 1
-            # `message` has the place appended; `base_message` has not.
-            raise self.error(f"{error.base_message}", line, column, file) from error
-
-    def error(
-        self,
-        message: str,
-        line: int | None = None,
-        column: int | None = None,
-        file: str | None = None,
-    ) -> ProgramError:
-        """An error at a place in this program, or in a file that it consults."""
-        text = self.text
-        if file is not None and (self.file is None or Path(file) != self.file.absolute()):
-            text = Path(file).read_text(encoding="utf-8") if Path(file).exists() else ""
-        elif self.file is not None:
-            file = str(self.file)
-        return ProgramError(message, file=file, line=line, column=column, text=text)
-
-
-@dataclass(frozen=True)
-class Network:
-    """A declared network: `nn(name, inputs, variable, values)`, or `nn(name, inputs)` for a fact.
-
-    Attributes:
-        name: the network's name.
-        values: its values, in order; (False, True) for a fact.
-    """
-
-    name: str
-    values: tuple[Hashable, ...]
-
-    @property
-    def is_fact(self) -> bool:
-        """Whether it was declared without values."""
-        return self.values == (False, True)
 
 
 @dataclass(frozen=True)
@@ -197,6 +112,10 @@ class Grounder:
     source: Source
     boxes: Mapping[str, BlackBox]
     networks: dict[str, Network] = field(default_factory=dict)
+    _database: Database | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_database": None}  # ProbLog's does not pickle; it is parsed again
 
     def ground(self, known: Callable[[str, Arguments], Any]) -> Ground:
         """Ground the program.
@@ -208,23 +127,20 @@ class Grounder:
         Raises:
             ProgramError: a fault in the program's text, with file, line and a caret.
         """
+        # An engine that has raised cannot be used again, so each grounding has its own.
         engine = Engine()
         for name, box in self.boxes.items():
-            arities = [len(box.inputs) + 1]
-            if box.output == Boolean():
-                arities.append(len(box.inputs))
-            for arity in arities:
-                engine.add_simple_builtin(name, arity, self._relation(name, box, known))
+            self._register(engine, name, box, known)
         target = LogicFormula()
         patterns = []
-        with self.source.errors():
-            program = _Program(self.source, self.networks)
-            database = engine.prepare(program)
-            if len(program.source_files) == 1 and self.source.file is not None:
-                database.source_files[0] = str(self.source.file.absolute())
+        with self.source.errors(self.boxes):
+            if self._database is None:
+                self._database = engine.prepare(Database.read(self.source, engine.get_builtins()))
+                self.networks.update(self._database.networks)
+            database = self._database
             for i, (query,) in enumerate(engine.query(database, Term("query", None))):
-                if not isinstance(query, Term) or is_variable(query):
-                    raise self.source.error(f"query({query}): name a predicate to ask for")
+                if is_variable(query):
+                    raise self.source.error("query(_) asks for nothing: name a predicate")
                 engine.ground(database, query, target, label=f"query {i}")
                 names = target.get_names(f"query {i}")
                 patterns.append((query, sorted(names, key=lambda item: order_key(item[0]))))
@@ -237,6 +153,18 @@ class Grounder:
             )
         observed = tuple(key for _, key in target.evidence())
         return self._read(target, patterns, observed, engine.asked)
+
+    def _register(
+        self, engine: Engine, name: str, box: BlackBox, known: Callable[[str, Arguments], Any]
+    ) -> None:
+        count = len(box.inputs)
+        for arity in (count, count + 1) if box.output == Boolean() else (count + 1,):
+            if f"{name}/{arity}" in engine.get_builtins():
+                raise ByssusError(
+                    f"the black box {name} would hide ProbLog's own {name}/{arity}: give it "
+                    "another name, with a mapping {name: black box}"
+                )
+            engine.add_simple_builtin(name, arity, self._relation(name, box, known))
 
     def _relation(
         self,
@@ -259,7 +187,7 @@ class Grounder:
                     )
             arguments = tuple(to_python(term) for term in terms[:count])
             answer = known(name, arguments)
-            engine.ask((name, arguments), bool(answer), about)
+            engine.ask((name, arguments), answered=bool(answer), about=about)
             if not answer:
                 return []
             if len(terms) == count:
@@ -310,108 +238,6 @@ class Grounder:
         return tuple(str(term) for _, answers in patterns for term, _ in answers)
 
 
-class _Program(PrologString):  # type: ignore[misc]
-    """A program whose `nn` declarations are rewritten while it is read."""
-
-    def __init__(self, source: Source, networks: dict[str, Network]) -> None:
-        root = "." if source.file is None else str(source.file.parent)
-        files = [None] if source.file is None else [str(source.file.absolute())]
-        super().__init__(source.text, source_root=root, source_files=files)
-        self._source = source
-        self._networks = networks
-
-    def __iter__(self) -> Iterator[Term]:
-        for statement in super().__iter__():
-            yield self._rewrite(statement)
-
-    def _rewrite(self, statement: Term) -> Term:
-        head, body = statement, Term("true")
-        if isinstance(statement, Clause):
-            head, body = statement.head, statement.body
-        heads = statement.heads if isinstance(statement, AnnotatedDisjunction) else [head]
-        labels = [h.probability for h in heads if isinstance(h, Term)]
-        if not any(isinstance(label, Term) and label.functor == "nn" for label in labels):
-            return statement
-        if len(heads) > 1:
-            raise self._error(statement, "an nn declaration stands alone, not in a disjunction")
-        network, inputs, *rest = self._declaration(statement, labels[0])
-        if not rest:
-            options = [(head, Term(_LABEL, network, inputs, Constant(1)))]
-        else:
-            variable, values = rest
-            options = [
-                (
-                    head.apply(_Substitution(variable.name, value)),
-                    Term(_LABEL, network, inputs, Constant(i)),
-                )
-                for i, value in enumerate(values)
-            ]
-        return AnnotatedDisjunction(
-            [option.with_probability(label) for option, label in options],
-            body,
-            location=statement.location,
-        )
-
-    def _declaration(self, statement: Term, label: Term) -> list[Any]:
-        """The parts of a declaration, checked: name, inputs, and if given variable and values."""
-        form = "nn(network, [Input, ...], Variable, [value, ...]) :: head"
-        if label.arity == 3:
-            raise self._error(
-                statement, f"nn/3 (a network's output as a term) is not known: {form}"
-            )
-        if label.arity not in (2, 4) or label.args[0].arity > 0:
-            raise self._error(statement, f"an nn declaration has the form {form}")
-        name, inputs = str(to_python(label.args[0])), label.args[1]
-        try:
-            term2list(inputs, deep=False)
-        except (ValueError, AttributeError):
-            raise self._error(
-                statement, f"the inputs of an nn declaration are a list: {form}"
-            ) from None
-        if label.arity == 2:
-            self._declare(statement, Network(name, (False, True)))
-            return [label.args[0], inputs]
-        variable = label.args[2]
-        if not isinstance(variable, Var):
-            raise self._error(
-                statement, f"the third argument of nn is a variable of the head: {form}"
-            )
-        try:
-            values = term2list(label.args[3], deep=False)
-        except (ValueError, AttributeError):
-            values = []
-        names = tuple(to_python(value) for value in values if is_ground(value))
-        if not names or len(names) < len(values) or len(set(names)) < len(names):
-            raise self._error(
-                statement, "the values of an nn declaration are a list of different ground terms"
-            )
-        self._declare(statement, Network(name, names))
-        return [label.args[0], inputs, variable, values]
-
-    def _declare(self, statement: Term, network: Network) -> None:
-        other = self._networks.setdefault(network.name, network)
-        if other != network:
-            raise self._error(
-                statement,
-                f"network {network.name} is declared with the values {listed(other.values)} "
-                f"and again with {listed(network.values)}",
-            )
-
-    def _error(self, statement: Term, message: str) -> ProgramError:
-        file, line, column = self.lineno(statement.location) or (None, None, None)
-        return self._source.error(message, line, column, file)
-
-
-class _Substitution:
-    """Puts a value in the place of one variable, and leaves the others."""
-
-    def __init__(self, name: str, value: Term) -> None:
-        self._name, self._value = name, value
-
-    def __getitem__(self, name: str) -> Term:
-        return self._value if name == self._name else Var(name)
-
-
 class _Reader:
     """Reads the nodes of ProbLog's formula that are needed, and finds the concepts among them."""
 
@@ -439,22 +265,17 @@ class _Reader:
         for number in sorted(atoms):
             group = atoms[number].group
             identifier = atoms[number].identifier
-            choices.setdefault(("fact", identifier) if group is None else group, {})[number] = (
-                atoms[number]
-            )
-        networks, others = [], []
-        for group in choices.values():
-            first = next(iter(group.values())).probability
-            (networks if isinstance(first, Term) and first.functor == _LABEL else others).append(
-                group
-            )
-        networks.sort(
-            key=lambda group: order_key(Term("n", *next(iter(group.values())).probability.args[:2]))
-        )
-        for group in networks:
-            self._network_concept(group)
-        for group in others:
-            self._constant_concept(group)
+            key = ("fact", identifier) if group is None else group
+            choices.setdefault(key, {})[number] = atoms[number]
+        networks: list[dict[int, Any]] = []
+        others: list[dict[int, Any]] = []
+        for choice in choices.values():
+            (others if _label(choice) is None else networks).append(choice)
+        networks.sort(key=lambda choice: order_key(_label(choice)))
+        for choice in networks:
+            self._network_concept(choice)
+        for choice in others:
+            self._constant_concept(choice)
 
     def _network_concept(self, group: dict[int, Any]) -> None:
         name, inputs, _ = next(iter(group.values())).probability.args
@@ -494,3 +315,9 @@ class _Reader:
         if not 0.0 <= value <= 1.0:
             raise ProbabilityError(f"{label}::{atom.name}: a probability lies between 0 and 1")
         return value
+
+
+def _label(choice: dict[int, Any]) -> Term | None:
+    """The network and inputs that a concept is predicted from, as a term; None if constant."""
+    label = next(iter(choice.values())).probability
+    return label(*label.args[:2]) if isinstance(label, Term) and label.functor == LABEL else None

@@ -14,9 +14,10 @@ _PLAIN = re.compile(r"[a-z]\w*")
 
 
 def to_python(term: Any) -> Hashable:
-    """Numbers and strings as themselves, atoms as `str`, `true` and `false` as `bool`, lists as tuples.
+    """A term as a Python value.
 
-    Any other compound term becomes its text.
+    Numbers and strings as themselves, atoms as `str`, `true` and `false` as `bool`, lists as
+    tuples. Any other compound term becomes its text.
     """
     if isinstance(term, Constant):
         value = term.functor

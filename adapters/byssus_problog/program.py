@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from problog.logic import Term, term2list
+from torch import Tensor, nn
+
 from byssus import (
     BlackBox,
     ByssusError,
@@ -39,10 +42,10 @@ from byssus.estimators import Membership, Sample, as_estimator
 from byssus.formula import Key
 from byssus.provenance.sampled import circuit_membership, mass_lost, some_worlds
 from byssus.worlds import Sampler
-from problog.logic import Term, term2list
-from torch import Tensor, nn
 
-from ._grounding import Arguments, Ask, Concept, Ground, Grounder, Source, negated
+from ._engine import Arguments
+from ._grounding import Ask, Concept, Ground, Grounder, negated
+from ._source import Source
 from ._terms import order_key, to_python
 
 __all__ = ["Program"]
@@ -69,6 +72,10 @@ class _Rules:
     def guards(self) -> Formula:
         """In which worlds each pending ask is asked."""
         return self.ground.formula(ask.guard for ask in self.pending)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # diagrams do not pickle; they are made again
+        return {name: value for name, value in vars(self).items() if name != "sdd"}
 
     @cached_property
     def sdd(self) -> Sdd:
@@ -141,20 +148,22 @@ class Program(nn.Module):
             raise ByssusError(
                 f"provenance={provenance!r}: there are 'auto', 'exact', 'sampled' and 'mixed'"
             )
-        if not isinstance(blackboxes, Mapping):
-            blackboxes = {box.name: box for box in blackboxes}
-        self._boxes = dict(blackboxes)
+        self._boxes = _named(blackboxes)
         self._source = Source.read(program)
         self._grounder = Grounder(self._source, self._boxes)
         self._asked_for = provenance
-        self._sampled_names = sampled
+        self._sampled_names = (sampled,) if isinstance(sampled, str) else sampled
         self._given_instances = {k: tuple(v) for k, v in (instances or {}).items()}
+        for name, given in self._given_instances.items():
+            if len(set(given)) < len(given):
+                raise ConceptError(f"instances of {name}: {listed(given)} are not all different")
         self.samples = samples
         self.estimator = as_estimator(estimator)
         self.worlds = worlds
         self.generator = generator
         self._limits: dict[str, Any] = {"nodes": nodes, "seconds": seconds}
         self.circuit: Circuit | None = None
+        self._compiles = True
         with self._staged():
             rules = self._settle()
             self._choose(rules)
@@ -213,7 +222,16 @@ class Program(nn.Module):
             ProbabilityError: negative, not finite, or not summing to one.
             BlackBoxError, BudgetExceeded: a call failed; everything is as it was before.
         """
+        if concepts is not None and not isinstance(concepts, Mapping):
+            raise ConceptError(
+                f"give the probabilities by the network's name, as in program("
+                f"{next(iter(self._grounder.networks), 'digit')}=...), not a "
+                f"{type(concepts).__name__}"
+            )
         given = {**(concepts or {}), **more}
+        if len(given) < len(concepts or {}) + len(more):
+            twice = sorted(set(concepts or {}) & set(more))
+            raise ConceptError(f"{listed(twice)} is given twice, in the mapping and as a keyword")
         before = sum(box.calls for box in self._boxes.values())
         with self._staged():
             if self._provenance == "exact":
@@ -224,6 +242,7 @@ class Program(nn.Module):
         return result
 
     def extra_repr(self) -> str:
+        """Where the program came from, and what was chosen."""
         name = self._source.file or "<program>"
         return f"{name}, provenance={self._provenance!r}, outputs={len(self.queries)}"
 
@@ -260,9 +279,11 @@ class Program(nn.Module):
         lost: Key = ground.disjoin(failed) if failed else None
         if failed:
             keys = [ground.conjoin([key, negated(lost)]) for key in keys]
+        # Of what is observed and lost, only what is observed counts.
         observed: Key = ground.conjoin(ground.evidence) if ground.evidence else 0
         if ground.evidence:
             keys = [ground.conjoin([key, observed]) for key in keys]
+            lost = ground.conjoin([lost, observed])
         formula = ground.formula([*keys, lost, observed])
         return _Rules(ground, formula, tuple(pending))
 
@@ -281,10 +302,7 @@ class Program(nn.Module):
             asks = rules.pending
             if self._asked_for == "auto":
                 asks = tuple(
-                    ask
-                    for ask in asks
-                    if count[ask.box] <= self._boxes[ask.box].table_limit
-                    and self._boxes[ask.box].caller.memoised
+                    ask for ask in asks if count[ask.box] <= self._boxes[ask.box].table_limit
                 )
             asks = self._possible(rules, asks)
             if not asks:
@@ -313,6 +331,13 @@ class Program(nn.Module):
     def _choose(self, rules: _Rules) -> None:
         """Settle on a provenance; called once."""
         asked, why = self._asked_for, "asked for"
+        random = [name for name, box in self._boxes.items() if not box.caller.memoised]
+        if random:
+            raise ByssusError(
+                f"the black box {listed(random)} is random (memo=False), and rules may ask for a "
+                "call in many places, each of which must see one answer: let it draw from a "
+                "seed that is one of its arguments"
+            )
         impossible = not self._possible(rules, rules.pending)
         if asked == "auto":
             if impossible:
@@ -321,8 +346,6 @@ class Program(nn.Module):
                 names = sorted({ask.box for ask in rules.pending})
                 asked = "sampled"
                 why = f"the calls of {', '.join(names)} do not fit its budget"
-        if asked == "exact" and not impossible:
-            raise ByssusError("a black box that is random (memo=False) cannot be exact: sample")
         self._provenance, self._why = asked, why
         if asked == "exact":
             try:
@@ -337,6 +360,7 @@ class Program(nn.Module):
                     stacklevel=4,
                 )
                 self._provenance, self._why = "sampled", str(limit)
+                self._compiles = False
         if rules.ground.evidence and self._provenance != "exact":
             raise ProgramError(
                 f"evidence needs the exact provenance, and this program is {self._provenance}: "
@@ -347,7 +371,8 @@ class Program(nn.Module):
         """Make new rules the program's, and compile them where that helps."""
         self._rules = rules
         self._instances = self._find_instances(rules)
-        if self._provenance == "exact" or self.circuit is not None or rules.pending:
+        self._sampled_concepts(rules)  # checks their names
+        if self._provenance == "exact" or rules.pending or not self._compiles:
             return
         try:
             self.circuit = Circuit.compile(rules.formula, **self._limits)
@@ -365,7 +390,7 @@ class Program(nn.Module):
             return sorted(predicted[: (len(predicted) + 1) // 2])
         names = set(self._sampled_names)
         unknown = names - {c.name for c in concepts} - {c.network for c in concepts if c.network}
-        if unknown:
+        if unknown and not rules.pending:  # answers may lead to more concepts
             raise ConceptError(
                 f"sampled={sorted(unknown)}: the program has the concepts "
                 f"{listed(c.name for c in concepts)}"
@@ -384,27 +409,27 @@ class Program(nn.Module):
                 raise ProbabilityError(
                     f"the evidence has probability 0 in example {row}: it contradicts the program"
                 )
-            probs = probs / observed
+            probs, lost = probs / observed, lost / observed.squeeze(1)
         return Distribution(rules.ground.values, exact=probs, lost=lost)
 
     def _estimate(self, given: Mapping[str, Any]) -> Distribution:
         rules, circuit = self._rules, self.circuit
         concepts, worlds = self._draw(rules, given)
         while rules.pending:
-            algebra = self._algebra(rules, worlds)
-            tags = rules.guards.evaluate(algebra)
+            algebra: Any = self._algebra(rules, worlds)
+            tags: list[Any] = rules.guards.evaluate(algebra)
             asks = [
                 ask
                 for ask, tag in zip(rules.pending, tags, strict=True)
                 if not algebra.equal(tag, algebra.zero)
             ]
-            if not asks:
-                break
-            if isinstance(self.estimator, IndeCateR):
+            if isinstance(self.estimator, IndeCateR) and self._possible(rules, rules.pending):
                 raise ByssusError(
                     "indecater asks about worlds that were not sampled, so every call must be "
                     "affordable: raise the budget and use provenance 'auto', or another estimator"
                 )
+            if not asks:
+                break
             self._call(asks)
             known, rules = rules.ground.concepts, self._ground()
             if rules.ground.concepts != known:  # the answers lead to concepts not drawn yet
@@ -418,11 +443,12 @@ class Program(nn.Module):
         def membership(indices: Tensor) -> Membership:
             if circuit is not None:
                 return circuit_membership(circuit.to(indices.device), concepts, indices)
-            algebra = self._algebra(rules, some_worlds(indices))
-            tags = rules.formula.evaluate(algebra)
+            algebra: Any = self._algebra(rules, some_worlds(indices))
+            tags: list[Any] = rules.formula.evaluate(algebra)
             if isinstance(algebra, Mixed):
                 return algebra.membership(tags, concepts)
-            return algebra.membership(tags)
+            result: Membership = algebra.membership(tags)
+            return result
 
         everything = membership(worlds.indices)
         sample = Sample(
@@ -441,7 +467,7 @@ class Program(nn.Module):
         if len(chosen) == len(concepts.widths):
             return concepts, self.worlds(concepts, self.samples, self.generator)
         part = Concepts(
-            torch.cat([concepts.of(c) for c in chosen], 1),
+            torch.cat([concepts.probs[:, :0], *map(concepts.of, chosen)], 1),
             tuple(concepts.widths[c] for c in chosen),
         )
         drawn = self.worlds(part, self.samples, self.generator)
@@ -452,10 +478,9 @@ class Program(nn.Module):
 
     def _algebra(self, rules: _Rules, worlds: Worlds) -> Sampled | Mixed:
         widths = rules.formula.widths
-        chosen = self._sampled_concepts(rules)
-        if len(chosen) == len(widths):
+        exact = (worlds.indices[0, 0] < 0).nonzero().flatten().tolist()
+        if not exact and self._provenance == "sampled":
             return Sampled(widths, worlds, self.estimator)
-        exact = set(range(len(widths))) - set(chosen)
         return Mixed(widths, worlds, exact, self.estimator, rules.sdd)
 
     # Concept probabilities
@@ -556,7 +581,42 @@ class Program(nn.Module):
             raise ConceptError(
                 f"{name} is given for {listed(table)}; the program uses it on {listed(instances)}"
             )
-        return torch.stack([table[instance] for instance in instances], 1)
+        parts = [table[instance] for instance in instances]
+        for instance, part in zip(instances, parts, strict=True):
+            if not isinstance(part, Tensor) or part.dim() not in (1, 2):
+                what = tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__
+                raise ShapeError(
+                    f"{name} of {instance!r} must be a tensor of shape (batch, values), not {what}"
+                )
+        if len({part.shape[1:] for part in parts}) > 1:
+            shapes = {instance: tuple(table[instance].shape) for instance in instances}
+            raise ShapeError(f"{name}: all instances must have one number of values, not {shapes}")
+        sizes = {len(part) for part in parts} - {1}
+        if len(sizes) > 1:
+            lengths = {instance: len(table[instance]) for instance in instances}
+            raise ShapeError(
+                f"{name}: batches of different sizes: {lengths}; each must be the same, or 1"
+            )
+        batch = sizes.pop() if sizes else 1
+        return torch.stack([part.expand(batch, *part.shape[1:]) for part in parts], 1)
+
+
+def _named(blackboxes: Iterable[BlackBox] | Mapping[str, BlackBox]) -> dict[str, BlackBox]:
+    if isinstance(blackboxes, BlackBox):
+        blackboxes = [blackboxes]
+    pairs = (
+        list(blackboxes.items())
+        if isinstance(blackboxes, Mapping)
+        else [(getattr(box, "name", repr(box)), box) for box in blackboxes]
+    )
+    for name, box in pairs:
+        if not isinstance(box, BlackBox):
+            raise ByssusError(f"{name} is not a black box: decorate it with @byssus.blackbox")
+        if [other for other, _ in pairs].count(name) > 1:
+            raise ByssusError(
+                f"two black boxes are called {name}: give a mapping from names to black boxes"
+            )
+    return dict(pairs)
 
 
 def _instance(concept: Concept) -> Hashable:

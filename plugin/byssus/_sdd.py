@@ -336,7 +336,8 @@ def _deep() -> ThreadPoolExecutor:
     return executor
 
 
-os.register_at_fork(after_in_child=_deep.cache_clear)  # a fork has no threads
+if hasattr(os, "register_at_fork"):  # not on Windows; a fork has no threads
+    os.register_at_fork(after_in_child=_deep.cache_clear)
 
 
 def on_deep_stack(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 import byssus
 import pytest
 import torch
-from byssus import BlackBox, Boolean, Integer, ProgramError, blackbox
+from byssus import BlackBox, Boolean, ByssusError, Integer, ProgramError, blackbox
 from byssus_problog import Program
 from hypothesis import HealthCheck, Phase, event, given, settings
+from hypothesis import strategies as st
 from problog import get_evaluatable
+from problog.eval_nodes import NegativeCycle
 from problog.program import PrologString
 from problog_oracle import Arithmetic, Box, Case, Comparison, Goal, Oracle, cases
 from torch import Tensor
@@ -168,3 +170,136 @@ def test_exact(case: Case) -> None:
 @given(case=cases(failing=True))
 def test_lost(case: Case) -> None:
     check_exact(case)
+
+
+@_FEWER
+@given(case=cases())
+def test_gradcheck(case: Case) -> None:
+    oracle = Oracle(case)
+    program, _ = build(case, oracle, provenance="exact")
+    inputs = Inputs.make(case, batch=1)
+    if program is None or not inputs.logits:
+        return
+
+    def run(*logits: Tensor) -> Tensor:
+        return program(Inputs.make(case, list(logits), 1).given(case, program)).probs
+
+    assert torch.autograd.gradcheck(run, tuple(inputs.logits))
+
+
+@_FEWER
+@given(case=cases(boxes=False))
+def test_against_problog(case: Case) -> None:
+    oracle = Oracle(case)
+    program, _ = build(case, oracle, provenance="exact")
+    if program is None:
+        return
+    inputs = Inputs.make(case, batch=1)
+    text = constants(case, inputs.probs)
+    try:
+        model = get_evaluatable().create_from(PrologString(text)).evaluate()
+    except NegativeCycle:  # a fault of ProbLog's engine: all our programs are stratified
+        return
+    found = program(inputs.given(case, program)).probs[0]
+    values = {str(query).replace(" ", ""): value for query, value in model.items()}
+    for query, value in zip(program.queries, found.tolist(), strict=True):
+        assert values.get(query, 0.0) == pytest.approx(value, abs=1e-6)
+
+
+def constants(case: Case, probs: list[Tensor]) -> str:
+    """The text with the networks' probabilities written in."""
+    lines = [line for line in case.text.splitlines() if not line.startswith("nn(")]
+    for line in set(case.text.splitlines()) - set(lines):
+        network, pred = line[3 : line.index(",")], line.split(":: ")[1].split("(")[0]
+        for concept, table in zip(case.concepts, probs, strict=True):
+            if concept.network == network:
+                p = [f"{x:.12f}" for x in table[0].tolist()]
+                i = concept.instance
+                if "_(X)" in line:
+                    lines.append(f"{p[1]}::{pred}({i}).")
+                else:
+                    lines.append("; ".join(f"{x}::{pred}({i},{v})" for v, x in enumerate(p)) + ".")
+    return "\n".join(lines)
+
+
+def reference(case: Case) -> tuple[Oracle, Program | None, Inputs]:
+    oracle = Oracle(case)
+    program, _ = build(case, oracle, provenance="exact")
+    return oracle, program, Inputs.make(case)
+
+
+def by_query(program: Program, probs: Tensor, queries: tuple[str, ...]) -> Tensor:
+    """The columns of these queries; zero for those that have no answer in the worlds seen."""
+    columns = dict(zip(program.queries, probs.double().unbind(1), strict=True))
+    zero = probs.new_zeros(len(probs), dtype=torch.float64)
+    return torch.stack([columns.get(query, zero) for query in queries], 1)
+
+
+@_FEWER
+@given(case=cases(failing=True), data=st.data())
+def test_all_worlds(case: Case, data: st.DataObject) -> None:
+    """Sampled or mixed over all worlds of the sampled part is exact, in values and gradients."""
+    oracle, exact, inputs = reference(case)
+    if exact is None:
+        return
+    result = exact(inputs.given(case, exact))
+    sampled = data.draw(st.booleans())
+    names = [concept.name for concept in exact._rules.ground.concepts]
+    chosen = data.draw(st.lists(st.sampled_from(names), unique=True)) if names else []
+    event("kind", "sampled" if sampled else f"mixed, {len(chosen)} of {len(names)} sampled")
+    program, calls = build(
+        case,
+        oracle,
+        provenance="sampled" if sampled else "mixed",
+        sampled=None if sampled else chosen,
+        worlds=byssus.exhaustive,
+        samples=10**6,
+        estimator="distinct",
+    )
+    if program is None:
+        return
+    for step in range(2):
+        found = program(inputs.given(case, program))
+        assert set(calls) <= {call for call, bits in oracle.asked.items() if bits}
+        assert len(set(calls)) == len(calls)
+        assert found.calls == (len(calls) if step == 0 else 0)
+        probs = by_query(program, found.probs, exact.queries)
+        assert_same(probs, result.probs.double().expand(probs.shape), inputs.logits)
+        lost = result.lost.double().expand(found.lost.shape)
+        assert torch.allclose(found.lost.double(), lost, atol=1e-6)
+
+
+@_FEWER
+@given(case=cases(failing=True), kind=st.sampled_from(["sampled", "mixed"]), seed=st.integers(0, 99))
+def test_rows_and_bitsets_agree(case: Case, kind: str, seed: int) -> None:
+    """The compiled rules over rows of worlds and the formula over bitsets are one function."""
+    oracle = Oracle(case)
+    generator = torch.Generator()
+    estimator = ["ised", "distinct", "rloo", "indecater"][seed % 4]
+    program, _ = build(
+        case, oracle, provenance=kind, samples=7, generator=generator, estimator=estimator
+    )
+    if program is None:
+        return
+    inputs = Inputs.make(case)
+    given = inputs.given(case, program)
+    try:
+        program(given)
+    except ByssusError as error:
+        assert "indecater" in str(error)
+        return
+    compiled = program.circuit is not None
+    event("compiled", str(compiled))
+    results = []
+    for _ in range(2):
+        generator.manual_seed(seed)
+        result = program(given)
+        target = torch.zeros(result.probs.shape, dtype=torch.float64)
+        target[:, 0] = 1.0
+        loss = result.loss(target)
+        results.append((result.probs, result.scores, result.lost, loss))
+        program.circuit = None
+    for rows, bits in zip(*results, strict=True):
+        assert torch.allclose(rows, bits, atol=1e-6, equal_nan=True)
+        for a, b in zip(gradients(rows, inputs.logits), gradients(bits, inputs.logits), strict=True):
+            assert torch.allclose(a, b, atol=1e-6, equal_nan=True)

@@ -6,10 +6,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracle import concepts_of, count, formulas, gradient, probabilities, raw, tangent
 from torch.autograd import gradcheck
 
 from byssus import Exact, Formula
+from oracle import concepts_of, count, formulas, gradient, probabilities, raw, tangent
 
 
 @settings(max_examples=80)

@@ -9,6 +9,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
+
+from byssus import Circuit, Distribution, Formula, Mixed, Sampled, Worlds, exhaustive, independent
+from byssus.estimators import Sample, as_estimator
+from byssus.provenance.sampled import circuit_membership
+from byssus.worlds import Concepts
 from oracle import (
     concepts_of,
     count,
@@ -20,12 +26,6 @@ from oracle import (
     summed_out,
     tangent,
 )
-from torch import Tensor
-
-from byssus import Circuit, Distribution, Formula, Mixed, Sampled, Worlds, exhaustive, independent
-from byssus.estimators import Sample, as_estimator
-from byssus.provenance.sampled import circuit_membership
-from byssus.worlds import Concepts
 
 NAMES = ["distinct", "ised", "rloo", "indecater"]
 

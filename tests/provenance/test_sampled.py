@@ -9,6 +9,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from byssus import Circuit, Distribution, Exact, Formula, Sampled, Worlds, exhaustive, independent
+from byssus.estimators import Sample, as_estimator
+from byssus.provenance.sampled import circuit_membership, from_bits, to_bits
 from oracle import (
     concepts_of,
     count,
@@ -19,10 +23,6 @@ from oracle import (
     sum_formula,
     tangent,
 )
-
-from byssus import Circuit, Distribution, Exact, Formula, Sampled, Worlds, exhaustive, independent
-from byssus.estimators import Sample, as_estimator
-from byssus.provenance.sampled import circuit_membership, from_bits, to_bits
 
 NAMES = ["distinct", "ised", "rloo", "indecater"]
 
