@@ -195,7 +195,7 @@ def brute_force(
 def tangent(grad: Tensor, widths: Sequence[int]) -> Tensor:
     """The part of a gradient that moves distributions to distributions, as softmax would have it.
 
-    A reduced diagram leaves out the sum over a concept that decides nothing, which is 1.
+    Score-function gradients are unbiased only along it: a baseline costs nothing there.
     """
     parts = grad.split(list(widths), -1) if widths else ()
     return torch.cat([grad[..., :0], *(p - p.mean(-1, keepdim=True) for p in parts)], -1)

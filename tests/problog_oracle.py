@@ -62,7 +62,7 @@ Literal = Goal | Arithmetic | Comparison
 
 @dataclass(frozen=True)
 class Rule:
-    """`head :- body`; with `choice`, a head of an annotated disjunction, true where it is chosen."""
+    """`head :- body`; with `choice`, it holds only where that option of a concept is chosen."""
 
     head: Goal
     body: tuple[Literal, ...] = ()

@@ -72,15 +72,19 @@ class _OpenGoal(Exception):  # noqa: N818
 class Engine(DefaultEngine):  # type: ignore[misc]
     """ProbLog's engine; `ask` is for black boxes.
 
+    Args:
+        asks: whether there are black boxes.
+
     Attributes:
-        asked: for each call, in the order asked, its guards in the formula `target`.
+        asked: for each call, in the order asked, its guards in the formula that is grounded to.
     """
 
     pointer: int
     cycle_root: Any
 
-    def __init__(self) -> None:
+    def __init__(self, *, asks: bool = True) -> None:
         super().__init__()
+        self._asks = asks
         self.asked: dict[tuple[str, Arguments], list[Key]] = {}
         self._frames: list[_Frame] = []
         self._goals: dict[tuple[int, str, int], dict[Hashable, tuple[bool, _Owner]]] = {}
@@ -122,6 +126,8 @@ class Engine(DefaultEngine):  # type: ignore[misc]
         actions: list[Any] = super().eval_define(
             node=node, context=context, target=target, parent=parent, **more
         )
+        if not self._asks:
+            return actions
         goals = self._goals.setdefault((id(target), node.functor, len(context)), {})
         _, arguments = target._cache._reindex_vars(goal)
         ground = is_ground(*context)

@@ -128,7 +128,7 @@ class Grounder:
             ProgramError: a fault in the program's text, with file, line and a caret.
         """
         # An engine that has raised cannot be used again, so each grounding has its own.
-        engine = Engine()
+        engine = Engine(asks=bool(self.boxes))
         for name, box in self.boxes.items():
             self._register(engine, name, box, known)
         target = LogicFormula()
@@ -143,7 +143,8 @@ class Grounder:
                     raise self.source.error("query(_) asks for nothing: name a predicate")
                 engine.ground(database, query, target, label=f"query {i}")
                 names = target.get_names(f"query {i}")
-                patterns.append((query, sorted(names, key=lambda item: order_key(item[0]))))
+                answers = [(term, key) for term, key in names if is_ground(term)]
+                patterns.append((query, sorted(answers, key=lambda item: order_key(item[0]))))
             evidence = engine.query(database, Term("evidence", None, None))
             evidence += engine.query(database, Term("evidence", None))
             engine.ground_evidence(database, target, evidence)
@@ -192,9 +193,13 @@ class Grounder:
                 return []
             if len(terms) == count:
                 return [terms] if answer[0] is True else []
-            value = to_term(answer[0])
+            asked, value = terms[count], to_term(answer[0])
+            if not is_variable(asked) and is_ground(asked):
+                # quoted or not, an atom is the same value
+                same = asked == value or order_key(to_term(to_python(asked))) == order_key(value)
+                return [terms] if same else []
             try:
-                unify_value(terms[count], value, {})
+                unify_value(asked, value, {})
             except UnifyError:
                 return []
             return [(*terms[:count], value)]

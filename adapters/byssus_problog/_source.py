@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from problog.clausedb import AccessError
 from problog.engine import NonGroundProbabilisticClause, UnknownClause
 from problog.errors import NonGroundQuery, ProbLogError
 from problog.eval_nodes import NegativeCycle
@@ -17,19 +18,23 @@ from problog.parser import ParseError
 from byssus import BlackBox, ProgramError
 
 _PARSING = {
-    "Ambiguous token role": (
-        "a full stop is missing at the end of the clause before, or something between an operator "
-        "or comma and what follows it"
-    ),
+    "Ambiguous token role": "a term is missing beside an operator, a comma or a full stop",
     "Incomplete statement": "the last clause has no full stop",
     "Unmatched character": "close it, or take it away",
     "Unexpected character": "take it away; text is put in quotes",
     "Expected binary operator": (
-        "a comma or an operator is missing between two terms, or a predicate's name starts with a "
-        "capital letter (then it is a variable)"
+        "a comma or an operator is missing between two terms, or a term beside an operator, or a "
+        "predicate's name starts with a capital letter (then it is a variable)"
     ),
     "Empty statement found": "take one full stop away",
 }
+
+
+# What these mean of the first word of a line.
+_FULL_STOP = dict.fromkeys(
+    ("Ambiguous token role", "Expected binary operator"),
+    "a full stop is missing at the end of the clause before",
+)
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,8 @@ class Source:
             # `message` has the place appended; `base_message` has not.
             message = error.base_message.rstrip(".")
             mend = _mend(error, message, boxes)
+            if isinstance(error, ParseError) and not self._before(line, column):
+                mend = _FULL_STOP.get(message, mend)
             raise self.error(
                 f"{message}: {mend}" if mend else message, line, column, file
             ) from error
@@ -79,6 +86,11 @@ class Source:
                 "the program recurses too deep while it is grounded: does a rule call itself with "
                 "ever new arguments? Bound them"
             ) from error
+
+    def _before(self, line: int, column: int) -> str:
+        """The text before a place in its line."""
+        lines = self.text.splitlines()
+        return lines[line - 1][: column - 1].strip() if line <= len(lines) else "?"
 
     def error(
         self,
@@ -108,6 +120,10 @@ def _mend(error: ProbLogError, message: str, boxes: Mapping[str, BlackBox]) -> s
         )
     if isinstance(error, NonGroundQuery):
         return "every variable of a rule's head must get a value in its body"
+    if isinstance(error, AccessError) and (found := re.search(r"'(.*)/\d+'", message)):
+        if found[1] in boxes:
+            return "a black box has this name; rename one of the two"
+        return "give the predicate another name"
     if isinstance(error, NegativeCycle):
         return "a predicate depends on its own negation, which has no meaning here"
     return None

@@ -10,7 +10,7 @@ from problog.logic import Constant, Term, is_list, is_variable, list2term
 
 from byssus import ByssusError
 
-_PLAIN = re.compile(r"[a-z]\w*")
+_PLAIN = re.compile(r"[a-z]\w*", re.ASCII)
 
 
 def to_python(term: Any) -> Hashable:
@@ -21,7 +21,9 @@ def to_python(term: Any) -> Hashable:
     """
     if isinstance(term, Constant):
         value = term.functor
-        return value.strip('"') if isinstance(value, str) else value
+        quoted = isinstance(value, str) and value[:1] == value[-1:] == '"' and len(value) > 1
+        result: Hashable = value[1:-1] if quoted else value
+        return result
     if is_list(term):
         items = []
         while is_list(term):

@@ -263,11 +263,6 @@ class Program(nn.Module):
 
     def _ground(self) -> _Rules:
         ground = self._grounder.ground(self._known)
-        if not ground.queries or all(
-            key is None and "_" in text
-            for key, text in zip(ground.keys, ground.queries, strict=True)
-        ):
-            raise self._source.error("no query has an answer in any world")
         pending, failed = [], []
         for ask in ground.asks:
             answer = self._known(ask.box, ask.arguments)
@@ -275,6 +270,10 @@ class Program(nn.Module):
                 pending.append(ask)
             elif not answer:
                 failed.append(ask.guard)
+        if not ground.queries and not pending:
+            raise self._source.error(
+                "no query has an answer in any world: do the rules derive what is asked for?"
+            )
         keys: list[Key] = list(ground.keys)
         lost: Key = ground.disjoin(failed) if failed else None
         if failed:

@@ -78,8 +78,8 @@ class Caller:
     evaluated once. A function may evaluate its own caller again, except from another thread (an
     executor's, or the worker's under `timeout`), where it would wait for itself.
 
-    The memo holds the last million answers. A copy or a pickle keeps the memo and the count of calls, and drops the executor: the copy
-    calls in its own thread until its `executor` is set.
+    The memo holds the last million answers. A copy or a pickle keeps the memo and the count of
+    calls, and drops the executor: the copy calls in its own thread until its `executor` is set.
 
     Attributes:
         calls: evaluations so far, those that failed and those that checked another included; a

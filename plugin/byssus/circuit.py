@@ -53,6 +53,7 @@ class Circuit(nn.Module):
 
     _children: Tensor
     _roots: Tensor
+    _owner: Tensor
 
     def __init__(self, widths: Sequence[int], decisions: _sdd.Decisions) -> None:
         super().__init__()
@@ -66,7 +67,9 @@ class Circuit(nn.Module):
             for concept, nodes in decisions.levels
         )
         children = [child for _, nodes in decisions.levels for node in nodes for child in node]
-        for name, numbers in (("_children", children), ("_roots", decisions.roots)):
+        owner = [c for c, width in enumerate(self.widths) for _ in range(width)]
+        buffers = {"_children": children, "_roots": decisions.roots, "_owner": owner}
+        for name, numbers in buffers.items():
             self.register_buffer(name, torch.tensor(numbers, dtype=torch.int64), persistent=False)
 
     @classmethod
@@ -133,9 +136,7 @@ class Circuit(nn.Module):
         """The weighted model count of every output.
 
         Args:
-            weights: the weight of every literal, usually its probability. The weights of a
-                concept that is not sampled sum to one: where it decides nothing, that sum is left
-                out, of the gradient too.
+            weights: the weight of every literal, usually its probability. They need not sum to 1.
             values: for a concept that is sampled, the index of its value; -1 for a concept that
                 is summed out. The weights of sampled concepts are not used.
 
@@ -173,6 +174,8 @@ class Circuit(nn.Module):
             self._levels,
             self._children,
             self._roots,
+            self._owner,
+            len(self.widths),
             sampled,
             log,
         )
@@ -225,17 +228,31 @@ class _Evaluation(torch.autograd.Function):
         levels: tuple[_Level, ...],
         children: Tensor,  # of all nodes, one after the other
         roots: Tensor,
+        owner: Tensor,  # the concept of each column
+        concepts: int,
         sampled: Tensor | None,  # (concepts, rows)
         log: bool,
     ) -> Tensor:
         batch = weights.shape[:-1]
         columns = weights.reshape(batch.numel(), weights.shape[-1]).t().contiguous()
         rows = columns.shape[1]
+        summed = _summed(levels, sampled)
+        # Levels that do not matter are left out of a diagram, as if their weights summed to 1.
+        totals = _totals(columns, owner, concepts, log)
+        if sampled is not None:
+            totals = totals.masked_fill_(sampled >= 0, 0.0 if log else 1.0)
+        if log:
+            scale = totals.sum(0)
+            totals = totals.masked_fill_(totals == -torch.inf, 0.0)
+            columns = columns - totals.index_select(0, owner)
+        else:
+            scale = totals.prod(0)
+            totals = totals.masked_fill_(totals == 0.0, 1.0)
+            columns = columns / totals.index_select(0, owner)
         count = 2 + sum(level.nodes for level in levels)
         nodes = columns.new_full((count, rows), -torch.inf if log else 0.0)
         nodes[1] = 0.0 if log else 1.0
         start = 2
-        summed = _summed(levels, sampled)
         for level, edges, is_summed in zip(levels, _split(children, levels), summed, strict=True):
             concept, offset, width, count = level
             out = nodes[start : start + count]
@@ -248,20 +265,25 @@ class _Evaluation(torch.autograd.Function):
                     torch.sum(below.mul_(weight), 1, out=out)
             else:
                 assert sampled is not None
-                chosen = edges.view(count, width)[:, sampled[concept]]
+                chosen = edges.view(count, width).gather(1, sampled[concept].expand(count, -1))
                 torch.gather(nodes[:start], 0, chosen, out=out)
             start += count
-        ctx.save_for_backward(columns, nodes, children, roots, sampled)
+        reached = nodes.index_select(0, roots)
+        result = reached + scale if log else reached * scale
+        ctx.save_for_backward(columns, totals, scale, nodes, children, roots, owner, sampled)
         ctx.levels, ctx.log, ctx.summed, ctx.shape = levels, log, summed, weights.shape
-        return nodes.index_select(0, roots).t().reshape(*batch, len(roots))
+        return result.t().reshape(*batch, len(roots))
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
-        columns, nodes, children, roots, sampled = ctx.saved_tensors
+        columns, totals, scale, nodes, children, roots, owner, sampled = ctx.saved_tensors
         rows = columns.shape[1]
+        grad_roots = grad_out.reshape(rows, len(roots)).t()
         grad = torch.zeros_like(nodes)
-        grad.index_add_(0, roots, grad_out.reshape(rows, len(roots)).t())
+        if not ctx.log:
+            grad_roots = grad_roots * scale
+        grad.index_add_(0, roots, grad_roots)
         grad_columns = torch.zeros_like(columns)
         end = len(nodes)
         parts = _split(children, ctx.levels)
@@ -286,11 +308,37 @@ class _Evaluation(torch.autograd.Function):
                 if start > 2:  # the lowest level lies on the terminals alone
                     grad.index_add_(0, edges, share.view(-1, rows))
             else:
-                chosen = edges.view(count, width)[:, sampled[concept]]
+                chosen = edges.view(count, width).gather(1, sampled[concept].expand(count, -1))
                 grad[:start].scatter_add_(0, chosen, above.squeeze(1))
             end = start
+        # Every output is linear in each concept's weights, so what they receive together is
+        # known (Euler): the part that the diagram did not pass on is due to the total.
+        reached = nodes.index_select(0, roots)
+        if ctx.log:
+            passed = torch.zeros_like(totals).index_add_(0, owner, grad_columns)
+            whole = grad_roots.masked_fill(reached == -torch.inf, 0.0).sum(0)
+            rest = (whole - passed).index_select(0, owner)
+            grad_columns.addcmul_(columns.exp(), rest)
+        else:
+            passed = torch.zeros_like(totals).index_add_(0, owner, grad_columns * columns)
+            rest = ((grad_roots * reached).sum(0) - passed).index_select(0, owner)
+            grad_columns = grad_columns.add_(rest).div_(totals.index_select(0, owner))
+        if sampled is not None:
+            grad_columns = grad_columns.masked_fill_((sampled >= 0).index_select(0, owner), 0.0)
         grad_weights = grad_columns.t().contiguous().reshape(ctx.shape)
-        return grad_weights, None, None, None, None, None
+        return grad_weights, None, None, None, None, None, None, None
+
+
+def _totals(columns: Tensor, owner: Tensor, concepts: int, log: bool) -> Tensor:
+    """The sum of each concept's weights, (concepts, rows)."""
+    totals = columns.new_zeros(concepts, columns.shape[1])
+    if not log:
+        return totals.index_add_(0, owner, columns)
+    largest = torch.full_like(totals, -torch.inf)
+    largest = largest.scatter_reduce_(0, owner[:, None].expand_as(columns), columns, "amax")
+    largest = largest.masked_fill_(largest == -torch.inf, 0.0)
+    parts = (columns - largest.index_select(0, owner)).exp_()
+    return totals.index_add_(0, owner, parts).log_().add_(largest)
 
 
 def _split(children: Tensor, levels: Sequence[_Level]) -> tuple[Tensor, ...]:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-import byssus
 import pytest
 import torch
-from byssus import BlackBox, Boolean, ByssusError, Integer, ProgramError, blackbox
-from byssus_problog import Program
 from hypothesis import HealthCheck, Phase, event, given, settings
 from hypothesis import strategies as st
-from problog import get_evaluatable
 from problog.eval_nodes import NegativeCycle
 from problog.program import PrologString
-from problog_oracle import Arithmetic, Box, Case, Comparison, Goal, Oracle, cases
 from torch import Tensor
+
+import byssus
+from byssus import BlackBox, Boolean, ByssusError, Integer, ProgramError, blackbox
+from byssus_problog import Program
+from problog import get_evaluatable
+from problog_oracle import Arithmetic, Box, Case, Comparison, Goal, Oracle, cases
 
 _SETTINGS = settings(
     max_examples=1000,
@@ -39,6 +41,14 @@ def make_box(box: Box, calls: list[tuple[str, tuple[int, ...]]]) -> BlackBox:
         name=box.name,
         on_error="discard",
     )(function)
+
+
+def instances_of(case: Case) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {}
+    for concept in case.concepts:
+        if concept.network:
+            found.setdefault(concept.network, []).append(concept.instance)
+    return found
 
 
 @dataclass
@@ -68,13 +78,15 @@ class Inputs:
                 probs.append(torch.tensor([concept.probs], dtype=torch.float64).expand(batch, -1))
         return cls(logits, probs)
 
-    def given(self, case: Case, program: Program) -> dict[str, Tensor]:
+    def given(self, case: Case, program: Program | None = None) -> dict[str, Tensor]:
+        """What the program takes: for the instances it lists, or for all that there are."""
         tables: dict[str, dict[object, Tensor]] = {}
         for concept, probs in zip(case.concepts, self.probs, strict=True):
             tables.setdefault(concept.network, {})[concept.instance] = probs
+        used = instances_of(case) if program is None else program.instances
         return {
             name: torch.stack([tables[name][i] for i in instances], 1)
-            for name, instances in program.instances.items()
+            for name, instances in used.items()
         }
 
 
@@ -128,15 +140,19 @@ def statistics(case: Case, oracle: Oracle) -> None:
     event("lost", str(bool(oracle.lost)))
 
 
-def build(case: Case, oracle: Oracle, **options: object) -> tuple[Program | None, list]:
+def build(
+    case: Case, oracle: Oracle, **options: Any
+) -> tuple[Program | None, list[tuple[str, tuple[int, ...]]]]:
+    """The program, or None where rightly it has no answers; and the calls it will have made."""
     calls: list[tuple[str, tuple[int, ...]]] = []
     boxes = [make_box(box, calls) for box in case.boxes]
     try:
         return Program(case.text, boxes, **options), calls
     except ProgramError as error:
-        assert "no query has an answer" in str(error)
-        assert not any(bits & ~oracle.lost for bits in oracle.answers().values())
-        return None, calls
+        if "no query has an answer" not in str(error):
+            raise
+    assert not any(bits & ~oracle.lost for bits in oracle.answers().values())
+    return None, calls
 
 
 def check_exact(case: Case) -> None:
@@ -158,6 +174,17 @@ def check_exact(case: Case) -> None:
     assert answered <= set(program.queries)
     assert_same(result.probs, probs, inputs.logits)
     assert_same(result.lost, lost, inputs.logits)
+
+
+@settings(_SETTINGS, max_examples=30)
+@given(case=cases(failing=True))
+def test_the_oracle_is_the_same_world_by_world(case: Case) -> None:
+    together = Oracle(case)
+    for i, world in enumerate(together.worlds):
+        alone = Oracle(case, [world])
+        assert alone.lost == together.lost >> i & 1
+        found = {query for query, bits in alone.answers().items() if bits}
+        assert found == {query for query, bits in together.answers().items() if bits >> i & 1}
 
 
 @_SETTINGS
@@ -213,7 +240,7 @@ def constants(case: Case, probs: list[Tensor]) -> str:
         network, pred = line[3 : line.index(",")], line.split(":: ")[1].split("(")[0]
         for concept, table in zip(case.concepts, probs, strict=True):
             if concept.network == network:
-                p = [f"{x:.12f}" for x in table[0].tolist()]
+                p = [f"{int(x * 1e8) / 1e8:.8f}" for x in table[0].tolist()]  # at most 1 in all
                 i = concept.instance
                 if "_(X)" in line:
                     lines.append(f"{p[1]}::{pred}({i}).")
@@ -236,30 +263,31 @@ def by_query(program: Program, probs: Tensor, queries: tuple[str, ...]) -> Tenso
 
 
 @_FEWER
-@given(case=cases(failing=True), data=st.data())
-def test_all_worlds(case: Case, data: st.DataObject) -> None:
+@given(mask=st.integers(0, 63), sampled=st.integers(0, 3), case=cases(failing=True))
+def test_all_worlds(mask: int, sampled: int, case: Case) -> None:
     """Sampled or mixed over all worlds of the sampled part is exact, in values and gradients."""
     oracle, exact, inputs = reference(case)
     if exact is None:
         return
     result = exact(inputs.given(case, exact))
-    sampled = data.draw(st.booleans())
+    kind = "mixed" if sampled else "sampled"
     names = [concept.name for concept in exact._rules.ground.concepts]
-    chosen = data.draw(st.lists(st.sampled_from(names), unique=True)) if names else []
-    event("kind", "sampled" if sampled else f"mixed, {len(chosen)} of {len(names)} sampled")
+    chosen = [name for i, name in enumerate(names) if mask >> i & 1]
+    event("kind", f"mixed, {len(chosen)} of {len(names)} sampled" if sampled else kind)
     program, calls = build(
         case,
         oracle,
-        provenance="sampled" if sampled else "mixed",
-        sampled=None if sampled else chosen,
+        provenance=kind,
+        sampled=chosen if sampled else None,
         worlds=byssus.exhaustive,
         samples=10**6,
         estimator="distinct",
+        instances=instances_of(case),  # some are needed only once the answers of calls are known
     )
     if program is None:
         return
     for step in range(2):
-        found = program(inputs.given(case, program))
+        found = program(inputs.given(case))
         assert set(calls) <= {call for call, bits in oracle.asked.items() if bits}
         assert len(set(calls)) == len(calls)
         assert found.calls == (len(calls) if step == 0 else 0)
@@ -270,23 +298,34 @@ def test_all_worlds(case: Case, data: st.DataObject) -> None:
 
 
 @_FEWER
-@given(case=cases(failing=True), kind=st.sampled_from(["sampled", "mixed"]), seed=st.integers(0, 99))
+@given(
+    case=cases(failing=True), kind=st.sampled_from(["sampled", "mixed"]), seed=st.integers(0, 99)
+)
 def test_rows_and_bitsets_agree(case: Case, kind: str, seed: int) -> None:
     """The compiled rules over rows of worlds and the formula over bitsets are one function."""
-    oracle = Oracle(case)
+    oracle, exact, inputs = reference(case)
+    if exact is None:
+        return
     generator = torch.Generator()
     estimator = ["ised", "distinct", "rloo", "indecater"][seed % 4]
     program, _ = build(
-        case, oracle, provenance=kind, samples=7, generator=generator, estimator=estimator
+        case,
+        oracle,
+        provenance=kind,
+        samples=7,
+        generator=generator,
+        estimator=estimator,
+        instances=instances_of(case),
     )
     if program is None:
         return
-    inputs = Inputs.make(case)
-    given = inputs.given(case, program)
+    given = inputs.given(case)
     try:
         program(given)
     except ByssusError as error:
-        assert "indecater" in str(error)
+        if estimator != "indecater":
+            raise
+        event("indecater", str(error).split(",")[0])
         return
     compiled = program.circuit is not None
     event("compiled", str(compiled))
@@ -301,5 +340,7 @@ def test_rows_and_bitsets_agree(case: Case, kind: str, seed: int) -> None:
         program.circuit = None
     for rows, bits in zip(*results, strict=True):
         assert torch.allclose(rows, bits, atol=1e-6, equal_nan=True)
-        for a, b in zip(gradients(rows, inputs.logits), gradients(bits, inputs.logits), strict=True):
-            assert torch.allclose(a, b, atol=1e-6, equal_nan=True)
+        for a, b in zip(
+            gradients(rows, inputs.logits), gradients(bits, inputs.logits), strict=True
+        ):
+            assert torch.allclose(a, b, atol=1e-5, equal_nan=True)

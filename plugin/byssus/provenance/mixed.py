@@ -85,7 +85,10 @@ class Mixed:
         position = {i: p for p, i in enumerate(nodes)}
         circuit = Circuit(self.widths, self.sdd.decisions(list(nodes.values())))
         device = concepts.probs.device
-        shares = circuit.to(device)(concepts.probs)
+        # The sampled concepts are decided; which value they have no longer matters.
+        decided = torch.tensor([-1 if c in self.exact else 0 for c in range(len(self.widths))])
+        values = decided.to(device).expand(len(concepts.probs), -1)
+        shares = circuit.to(device)(concepts.probs, values)
         world, output, node = [], [], []
         for y, tag in enumerate(tags):
             for i, (_, bits) in tag.items():

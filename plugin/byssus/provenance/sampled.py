@@ -127,14 +127,18 @@ def circuit_membership(
     """
     number, distinct = number_worlds(indices, concepts.widths)
     with torch.no_grad():
-        ones = concepts.probs.new_ones(1, circuit.columns).expand(len(distinct), -1)
-        possible = circuit(ones, distinct)[number] > 0  # (batch, worlds, outputs)
-    _, count, outputs = possible.shape
+        # In log space any weight above zero survives, however many concepts are summed out.
+        some = concepts.probs.new_zeros(1, circuit.columns).expand(len(distinct), -1)
+        possible = circuit.log_forward(some, distinct)[number] > -torch.inf
+    batch, _, outputs = possible.shape  # (batch, worlds, outputs)
     entries = possible.flatten().nonzero().squeeze(1)
     share = None
     if bool((indices[:, :1] < 0).any()):
-        rows = concepts.probs[:, None].expand(-1, count, -1)
-        share = circuit(rows, indices).flatten()[entries]
+        # A row for each world that an example has seen, however often.
+        example = torch.arange(batch, device=number.device)[:, None]
+        seen, row = (example * len(distinct) + number).unique(return_inverse=True)
+        rows = circuit(concepts.probs[seen // len(distinct)], distinct[seen % len(distinct)])
+        share = rows[row].flatten()[entries]
     return Membership(entries // outputs, entries % outputs, share)
 
 
