@@ -305,7 +305,8 @@ class _Reader:
             raise ProbabilityError(
                 f"the probabilities of the disjunction of {first.name} sum to {total:g}, above 1"
             )
-        probs.append(max(0.0, 1.0 - total))
+        if total < 1 - 1e-9:  # else there is no world in which none of them holds
+            probs.append(1.0 - total)
         self.concepts.append(Concept(str(first.name), len(probs), probs=tuple(probs)))
 
     def _probability(self, atom: Any) -> float:

@@ -270,10 +270,6 @@ class Program(nn.Module):
                 pending.append(ask)
             elif not answer:
                 failed.append(ask.guard)
-        if not ground.queries and not pending:
-            raise self._source.error(
-                "no query has an answer in any world: do the rules derive what is asked for?"
-            )
         keys: list[Key] = list(ground.keys)
         lost: Key = ground.disjoin(failed) if failed else None
         if failed:
@@ -337,12 +333,18 @@ class Program(nn.Module):
                 "call in many places, each of which must see one answer: let it draw from a "
                 "seed that is one of its arguments"
             )
-        impossible = not self._possible(rules, rules.pending)
+        pending: tuple[Ask, ...] = ()
+        if asked == "auto" or not rules.ground.queries:
+            pending = self._possible(rules, rules.pending)
+        if not rules.ground.queries and not pending:
+            raise self._source.error(
+                "no query has an answer in any world: do the rules derive what is asked for?"
+            )
         if asked == "auto":
-            if impossible:
+            if not pending:
                 asked, why = "exact", "all calls fit the budgets, and the rules compile"
             else:
-                names = sorted({ask.box for ask in rules.pending})
+                names = sorted({ask.box for ask in pending})
                 asked = "sampled"
                 why = f"the calls of {', '.join(names)} do not fit its budget"
         self._provenance, self._why = asked, why

@@ -67,6 +67,7 @@ class Circuit(nn.Module):
             for concept, nodes in decisions.levels
         )
         children = [child for _, nodes in decisions.levels for node in nodes for child in node]
+        self._smooth = _is_smooth(self.widths, decisions)
         owner = [c for c, width in enumerate(self.widths) for _ in range(width)]
         buffers = {"_children": children, "_roots": decisions.roots, "_owner": owner}
         for name, numbers in buffers.items():
@@ -174,7 +175,7 @@ class Circuit(nn.Module):
             self._levels,
             self._children,
             self._roots,
-            self._owner,
+            None if self._smooth else self._owner,
             len(self.widths),
             sampled,
             log,
@@ -228,7 +229,7 @@ class _Evaluation(torch.autograd.Function):
         levels: tuple[_Level, ...],
         children: Tensor,  # of all nodes, one after the other
         roots: Tensor,
-        owner: Tensor,  # the concept of each column
+        owner: Tensor | None,  # the concept of each column; None if no path leaves a level out
         concepts: int,
         sampled: Tensor | None,  # (concepts, rows)
         log: bool,
@@ -237,18 +238,20 @@ class _Evaluation(torch.autograd.Function):
         columns = weights.reshape(batch.numel(), weights.shape[-1]).t().contiguous()
         rows = columns.shape[1]
         summed = _summed(levels, sampled)
-        # Levels that do not matter are left out of a diagram, as if their weights summed to 1.
-        totals = _totals(columns, owner, concepts, log)
-        if sampled is not None:
-            totals = totals.masked_fill_(sampled >= 0, 0.0 if log else 1.0)
-        if log:
-            scale = totals.sum(0)
-            totals = totals.masked_fill_(totals == -torch.inf, 0.0)
-            columns = columns - totals.index_select(0, owner)
-        else:
-            scale = totals.prod(0)
-            totals = totals.masked_fill_(totals == 0.0, 1.0)
-            columns = columns / totals.index_select(0, owner)
+        totals = scale = None
+        if owner is not None:
+            # A level that does not matter is left out, as if its weights summed to 1: make them.
+            totals = _totals(columns, owner, concepts, log)
+            if sampled is not None:
+                totals = totals.masked_fill_(sampled >= 0, 0.0 if log else 1.0)
+            if log:
+                scale = totals.sum(0)
+                totals = totals.masked_fill_(totals == -torch.inf, 0.0)
+                columns = columns - totals.index_select(0, owner)
+            else:
+                scale = totals.prod(0)
+                totals = totals.masked_fill_(totals == 0.0, 1.0)
+                columns = columns / totals.index_select(0, owner)
         count = 2 + sum(level.nodes for level in levels)
         nodes = columns.new_full((count, rows), -torch.inf if log else 0.0)
         nodes[1] = 0.0 if log else 1.0
@@ -268,8 +271,9 @@ class _Evaluation(torch.autograd.Function):
                 chosen = edges.view(count, width).gather(1, sampled[concept].expand(count, -1))
                 torch.gather(nodes[:start], 0, chosen, out=out)
             start += count
-        reached = nodes.index_select(0, roots)
-        result = reached + scale if log else reached * scale
+        result = nodes.index_select(0, roots)
+        if scale is not None:
+            result = result + scale if log else result * scale
         ctx.save_for_backward(columns, totals, scale, nodes, children, roots, owner, sampled)
         ctx.levels, ctx.log, ctx.summed, ctx.shape = levels, log, summed, weights.shape
         return result.t().reshape(*batch, len(roots))
@@ -281,7 +285,7 @@ class _Evaluation(torch.autograd.Function):
         rows = columns.shape[1]
         grad_roots = grad_out.reshape(rows, len(roots)).t()
         grad = torch.zeros_like(nodes)
-        if not ctx.log:
+        if scale is not None and not ctx.log:
             grad_roots = grad_roots * scale
         grad.index_add_(0, roots, grad_roots)
         grad_columns = torch.zeros_like(columns)
@@ -311,20 +315,23 @@ class _Evaluation(torch.autograd.Function):
                 chosen = edges.view(count, width).gather(1, sampled[concept].expand(count, -1))
                 grad[:start].scatter_add_(0, chosen, above.squeeze(1))
             end = start
-        # Every output is linear in each concept's weights, so what they receive together is
-        # known (Euler): the part that the diagram did not pass on is due to the total.
-        reached = nodes.index_select(0, roots)
-        if ctx.log:
-            passed = torch.zeros_like(totals).index_add_(0, owner, grad_columns)
-            whole = grad_roots.masked_fill(reached == -torch.inf, 0.0).sum(0)
-            rest = (whole - passed).index_select(0, owner)
-            grad_columns.addcmul_(columns.exp(), rest)
-        else:
-            passed = torch.zeros_like(totals).index_add_(0, owner, grad_columns * columns)
-            rest = ((grad_roots * reached).sum(0) - passed).index_select(0, owner)
-            grad_columns = grad_columns.add_(rest).div_(totals.index_select(0, owner))
-        if sampled is not None:
-            grad_columns = grad_columns.masked_fill_((sampled >= 0).index_select(0, owner), 0.0)
+        if totals is not None:
+            # Every output is linear in each concept's weights, so what these receive together is
+            # known (Euler): what the diagram did not pass on is due to their total.
+            reached = nodes.index_select(0, roots)
+            passed = torch.zeros_like(totals)
+            if ctx.log:
+                passed = passed.index_add_(0, owner, grad_columns)
+                whole = grad_roots.masked_fill(reached == -torch.inf, 0.0).sum(0)
+                rest = (whole - passed).index_select(0, owner)
+                grad_columns = grad_columns.addcmul_(columns.exp(), rest)
+            else:
+                passed = passed.index_add_(0, owner, grad_columns * columns)
+                rest = ((grad_roots * reached).sum(0) - passed).index_select(0, owner)
+                grad_columns = grad_columns.add_(rest).div_(totals.index_select(0, owner))
+            if sampled is not None:
+                unused = (sampled >= 0).index_select(0, owner)
+                grad_columns = grad_columns.masked_fill_(unused, 0.0)
         grad_weights = grad_columns.t().contiguous().reshape(ctx.shape)
         return grad_weights, None, None, None, None, None, None, None
 
@@ -339,6 +346,20 @@ def _totals(columns: Tensor, owner: Tensor, concepts: int, log: bool) -> Tensor:
     largest = largest.masked_fill_(largest == -torch.inf, 0.0)
     parts = (columns - largest.index_select(0, owner)).exp_()
     return totals.index_add_(0, owner, parts).log_().add_(largest)
+
+
+def _is_smooth(widths: Sequence[int], decisions: _sdd.Decisions) -> bool:
+    """Whether every path from an output to true decides on every concept."""
+    if len(decisions.levels) < len(widths):
+        return False
+    below = {0, 1}
+    start = 2
+    for _, nodes in decisions.levels:
+        if not all(child in below for node in nodes for child in node):
+            return False
+        below = {0, *range(start, start + len(nodes))}
+        start += len(nodes)
+    return all(root in below for root in decisions.roots)
 
 
 def _split(children: Tensor, levels: Sequence[_Level]) -> tuple[Tensor, ...]:

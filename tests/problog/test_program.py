@@ -341,6 +341,13 @@ def test_a_black_box_under_another_name_called_and_queried() -> None:
     assert answers(text, add) == {2: 0.5}
 
 
+def test_no_call_in_a_world_that_cannot_be() -> None:
+    calls: list[tuple[int, int]] = []
+    text = "0.1::a; 0.2::b; 0.7::c.\nd :- a. d :- b. d :- c.\nq(X) :- \\+ d, add(1, 1, X).\n"
+    assert answers(text + "query(q(2)).\n", make_add(calls)) == {"q(2)": 0.0}
+    assert calls == []
+
+
 def test_the_plan_says_what_will_be_called() -> None:
     plan = Program(CALL, [make_add([])]).plan()
     assert (plan.provenance, plan.calls, plan.sampled) == ("exact", {"add": 9}, ())

@@ -136,7 +136,8 @@ def circuit_membership(
     if bool((indices[:, :1] < 0).any()):
         # A row for each world that an example has seen, however often.
         example = torch.arange(batch, device=number.device)[:, None]
-        seen, row = (example * len(distinct) + number).unique(return_inverse=True)
+        pairs = example * len(distinct) + number
+        seen, row = torch.unique(pairs, return_inverse=True)
         rows = circuit(concepts.probs[seen // len(distinct)], distinct[seen % len(distinct)])
         share = rows[row].flatten()[entries]
     return Membership(entries // outputs, entries % outputs, share)
