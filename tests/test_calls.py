@@ -866,3 +866,15 @@ def test_copies_keep_the_memo(duplicate):
 def test_all_errors_have_one_root():
     with pytest.raises(ByssusError):
         caller(lambda x: 1 / x).evaluate(ones(0))
+
+
+def test_the_memo_forgets_the_oldest_answers_beyond_its_limit(monkeypatch):
+    monkeypatch.setattr("byssus._calls.MEMO_LIMIT", 3)
+    spy = Spy()
+    f = caller(spy)
+    f.evaluate(ones(1, 2))
+    f.evaluate(ones(3, 4))
+    f.evaluate(ones(2, 3, 4))
+    assert spy.seen == [1, 2, 3, 4]
+    f.evaluate(ones(1))
+    assert spy.seen == [1, 2, 3, 4, 1]

@@ -34,7 +34,7 @@ from byssus.estimators import Membership, Sample, as_estimator
 from byssus.worlds import Concepts, count_repeats
 from oracle import brute_force, concepts_of, gradient, probabilities, raw, tangent
 
-NAMES = ["distinct", "ised", "rloo", "indecater"]
+NAMES = ["auto", "distinct", "ised", "rloo", "indecater"]
 
 
 def sampled(
@@ -557,3 +557,21 @@ def test_a_dominant_wrong_output_is_no_cliff() -> None:
         target = tensor([[0.0, 1.0]], dtype=torch.float64)
         (steep,) = gradient(ISED().loss(sample, target), probs)
         assert (steep * probs).abs().max() < 100
+
+
+def test_auto_takes_probabilities_where_samples_cover_half_and_ised_where_not() -> None:
+    peaked, flat = [0.9, 0.05, 0.05], [1 / 3] * 3
+    rows = torch.tensor([peaked + peaked, flat + flat], dtype=torch.float64, requires_grad=True)
+    concepts = Concepts(rows, (3, 3))
+    indices = torch.tensor([[0, 0], [0, 1], [0, 0]]).expand(2, -1, -1)
+    worlds = Worlds(indices, torch.tensor([[True, True, False]] * 2))
+    output = indices.sum(-1).flatten()
+    membership = Membership(torch.arange(6), output)
+    sample = Sample(concepts, worlds, membership, 5, lambda _: membership)
+    scores = as_estimator("auto").scores(sample)
+    torch.testing.assert_close(scores[0], Distinct().scores(sample)[0])  # .81 + .045 is covered
+    torch.testing.assert_close(scores[1], ISED().scores(sample)[1])  # 2 / 9 is
+    loss = as_estimator("auto").loss(sample, torch.eye(5, dtype=torch.float64)[:2])
+    (grad,) = torch.autograd.grad(loss, rows)
+    assert grad.isfinite().all()
+    assert grad.abs().sum() > 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -11,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from problog.logic import Term, term2list
 from torch import Tensor, nn
 
 from byssus import (
@@ -30,23 +30,21 @@ from byssus import (
     ProbabilityError,
     ProgramError,
     Sampled,
-    ShapeError,
     Worlds,
     independent,
 )
 from byssus._calls import Failure
 from byssus._sdd import Sdd
-from byssus.domains import check_probabilities
-from byssus.errors import EmptyBatchError, listed
+from byssus.errors import listed
 from byssus.estimators import Membership, Sample, as_estimator
 from byssus.formula import Key
 from byssus.provenance.sampled import circuit_membership, mass_lost, some_worlds
 from byssus.worlds import Sampler
 
 from ._engine import Arguments
-from ._grounding import Ask, Concept, Ground, Grounder, negated
+from ._grounding import Ask, Ground, Grounder, negated
+from ._inputs import Inputs
 from ._source import Source
-from ._terms import order_key, to_python
 
 __all__ = ["Program"]
 
@@ -59,7 +57,7 @@ class _Rules:
 
     Attributes:
         ground: the ground program.
-        formula: its outputs; then the worlds lost to failed calls; then the evidence.
+        formula: its outputs; then the worlds lost to failed calls; then, if any, the evidence.
         pending: the asks that have no answer yet. The formula is right only in worlds that
             support none of them.
     """
@@ -185,7 +183,7 @@ class Program(nn.Module):
     @property
     def instances(self) -> dict[str, tuple[Hashable, ...]]:
         """For each network, its inputs in the order of the tensor's second dimension."""
-        return dict(self._instances)
+        return dict(self._inputs.instances)
 
     @property
     def provenance(self) -> str:
@@ -235,7 +233,7 @@ class Program(nn.Module):
         before = sum(box.calls for box in self._boxes.values())
         with self._staged():
             if self._provenance == "exact":
-                result = self._exact(self._rules, self._weights(self._rules, given))
+                result = self._exact(self._rules, self._inputs.weights(given))
             else:
                 result = self._estimate(given)
         result.calls = sum(box.calls for box in self._boxes.values()) - before
@@ -275,11 +273,11 @@ class Program(nn.Module):
         if failed:
             keys = [ground.conjoin([key, negated(lost)]) for key in keys]
         # Of what is observed and lost, only what is observed counts.
-        observed: Key = ground.conjoin(ground.evidence) if ground.evidence else 0
+        roots = [*keys, lost]
         if ground.evidence:
-            keys = [ground.conjoin([key, observed]) for key in keys]
-            lost = ground.conjoin([lost, observed])
-        formula = ground.formula([*keys, lost, observed])
+            observed = ground.conjoin(ground.evidence)
+            roots = [*(ground.conjoin([key, observed]) for key in roots), observed]
+        formula = ground.formula(roots)
         return _Rules(ground, formula, tuple(pending))
 
     def _settle(self) -> _Rules:
@@ -354,24 +352,41 @@ class Program(nn.Module):
             except CompilationLimit as limit:
                 if self._asked_for == "exact":
                     raise
-                relations = sorted({query.split("(")[0] for query in rules.ground.queries})
-                warnings.warn(
-                    f"{', '.join(relations)}: sampled, because {limit}",
-                    RuntimeWarning,
-                    stacklevel=4,
-                )
-                self._provenance, self._why = "sampled", str(limit)
-                self._compiles = False
+                self._fall_back(rules, limit)
         if rules.ground.evidence and self._provenance != "exact":
             raise ProgramError(
                 f"evidence needs the exact provenance, and this program is {self._provenance}: "
                 f"{self._why}"
             )
 
+    def _fall_back(self, rules: _Rules, limit: CompilationLimit) -> None:
+        """Sample the concepts of those queries that do not compile; the others stay exact."""
+        concepts, formula = rules.ground.concepts, rules.formula
+        parts = [formula.part(root) for root in formula.roots[: len(rules.ground.queries)]]
+        seconds = self._limits["seconds"]
+        deadline = None if seconds is None else time.monotonic() + seconds
+        relations, sampled = set(), set()
+        # The small ones first: they may compile before the time of all together is over.
+        for i in sorted(range(len(parts)), key=lambda i: len(parts[i].nodes)):
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            try:
+                Circuit.compile(parts[i], nodes=self._limits["nodes"], seconds=left)
+            except CompilationLimit:
+                relations.add(rules.ground.queries[i].split("(")[0])
+                sampled |= parts[i].concepts
+        if not sampled:  # each by itself compiles, only all of them together do not
+            relations = {query.split("(")[0] for query in rules.ground.queries}
+            sampled = set(range(len(concepts)))
+        self._compiles = False
+        self._provenance = "sampled" if len(sampled) == len(concepts) else "mixed"
+        self._sampled_names = tuple(concepts[c].name for c in sorted(sampled))
+        self._why = f"{', '.join(sorted(relations))}: {limit}"
+        warnings.warn(f"sampled: {self._why}", RuntimeWarning, stacklevel=4)
+
     def _adopt(self, rules: _Rules) -> None:
         """Make new rules the program's, and compile them where that helps."""
         self._rules = rules
-        self._instances = self._find_instances(rules)
+        self._inputs = self._find_inputs(rules)
         self._sampled_concepts(rules)  # checks their names
         if self._provenance == "exact" or rules.pending or not self._compiles:
             return
@@ -398,13 +413,18 @@ class Program(nn.Module):
             )
         return [i for i, c in enumerate(concepts) if c.name in names or c.network in names]
 
+    def _find_inputs(self, rules: _Rules) -> Inputs:
+        return Inputs(self._grounder.networks, rules.ground.concepts, self._given_instances)
+
     # Running
 
     def _exact(self, rules: _Rules, weights: Tensor) -> Distribution:
         assert self.circuit is not None
         result = self.circuit.to(weights.device)(weights)
-        probs, lost, observed = result[:, :-2], result[:, -2], result[:, -1:]
+        outputs = len(rules.ground.values)
+        probs, lost = result[:, :outputs], result[:, outputs]
         if rules.ground.evidence:
+            observed = result[:, -1:]
             if bool((observed <= 0).any()):
                 row = int((observed <= 0).flatten().nonzero()[0])
                 raise ProbabilityError(
@@ -463,7 +483,8 @@ class Program(nn.Module):
         return Distribution(rules.ground.values, sample=sample, estimator=self.estimator, lost=lost)
 
     def _draw(self, rules: _Rules, given: Mapping[str, Any]) -> tuple[Concepts, Worlds]:
-        concepts = Concepts(self._weights(rules, given), rules.formula.widths)
+        inputs = self._inputs if rules is self._rules else self._find_inputs(rules)
+        concepts = Concepts(inputs.weights(given), rules.formula.widths)
         chosen = self._sampled_concepts(rules)
         if len(chosen) == len(concepts.widths):
             return concepts, self.worlds(concepts, self.samples, self.generator)
@@ -484,123 +505,6 @@ class Program(nn.Module):
             return Sampled(widths, worlds, self.estimator)
         return Mixed(widths, worlds, exact, self.estimator, rules.sdd)
 
-    # Concept probabilities
-
-    def _find_instances(self, rules: _Rules) -> dict[str, tuple[Hashable, ...]]:
-        found: dict[str, dict[Hashable, Term]] = {}
-        for concept in rules.ground.concepts:
-            if concept.network is not None:
-                found.setdefault(concept.network, {})[_instance(concept)] = concept.inputs
-        unknown = sorted(set(self._given_instances) - set(self._grounder.networks))
-        if unknown:
-            raise ConceptError(
-                f"instances of {', '.join(unknown)}: the program's networks are "
-                f"{listed(self._grounder.networks)}"
-            )
-        result = {}
-        for network, inputs in found.items():
-            ordered = tuple(sorted(inputs, key=lambda instance: order_key(inputs[instance])))
-            given = self._given_instances.get(network, ordered)
-            missing = [instance for instance in ordered if instance not in given]
-            if missing:
-                raise ConceptError(
-                    f"the program uses {network} on {listed(missing)}, which `instances` lacks"
-                )
-            result[network] = given
-        return result
-
-    def _weights(self, rules: _Rules, given: Mapping[str, Any]) -> Tensor:
-        """The probabilities of all literals, `(batch, columns)`."""
-        networks = self._grounder.networks
-        for name in given:
-            if name not in networks:
-                raise ConceptError(
-                    f"the program has no network {name!r}; it declares {listed(networks)}"
-                )
-        instances = self._instances if rules is self._rules else self._find_instances(rules)
-        tables = {name: self._table(name, given, instances[name]) for name in instances}
-        sizes = {len(table) for table in tables.values()} - {1}
-        if len(sizes) > 1:
-            shapes = {name: len(table) for name, table in tables.items()}
-            raise ShapeError(f"batches of different sizes: {shapes}; each must be the same, or 1")
-        batch = sizes.pop() if sizes else 1
-        like = next(iter(tables.values()), torch.empty(0))
-        parts = []
-        for concept in rules.ground.concepts:
-            if concept.network is None:
-                part = like.new_tensor(concept.probs).expand(batch, -1)
-            else:
-                position = instances[concept.network].index(_instance(concept))
-                part = tables[concept.network][:, position].expand(batch, -1)
-            parts.append(part)
-        return torch.cat(parts, 1) if parts else like.new_empty(batch, 0)
-
-    def _table(
-        self, name: str, given: Mapping[str, Any], instances: tuple[Hashable, ...]
-    ) -> Tensor:
-        """One network's probabilities, `(batch, instances, values)`, checked."""
-        network = self._grounder.networks[name]
-        width = len(network.values)
-        if name not in given:
-            raise ConceptError(
-                f"the probabilities of {name} are missing: give {name}= a tensor of shape "
-                f"(batch, {len(instances)}, {width}), for its instances {listed(instances)}"
-            )
-        table = given[name]
-        if isinstance(table, Mapping):
-            table = self._stack(name, table, instances)
-        if not isinstance(table, Tensor) or not table.is_floating_point():
-            kind = table.dtype if isinstance(table, Tensor) else type(table).__name__
-            raise ShapeError(f"{name} must be a tensor of probabilities, not {kind}")
-        shape = tuple(table.shape)
-        if network.is_fact and (table.dim() < 3 or table.shape[-1] == 1):
-            if table.dim() == 1:
-                table = table[:, None]
-            table = table.reshape(table.shape[:2])
-            table = torch.stack([1 - table, table], -1)
-        elif table.dim() == 2 and len(instances) == 1:
-            table = table[:, None]
-        expected = (len(instances), width)
-        if table.dim() != 3 or tuple(table.shape[1:]) != expected:
-            wanted = f"(batch, {len(instances)}, {width})"
-            if network.is_fact:
-                wanted += f" or (batch, {len(instances)})"
-            raise ShapeError(
-                f"{name} of shape {shape}: expected {wanted}, for its instances "
-                f"{listed(instances)} and values {listed(network.values)}"
-            )
-        if len(table) == 0:
-            raise EmptyBatchError(f"{name} of shape {shape}: a batch has at least one example")
-        check_probabilities(table, name)
-        return table
-
-    def _stack(
-        self, name: str, table: Mapping[Hashable, Tensor], instances: tuple[Hashable, ...]
-    ) -> Tensor:
-        missing = [instance for instance in instances if instance not in table]
-        if missing or len(table) > len(instances):
-            raise ConceptError(
-                f"{name} is given for {listed(table)}; the program uses it on {listed(instances)}"
-            )
-        parts = [table[instance] for instance in instances]
-        for instance, part in zip(instances, parts, strict=True):
-            if not isinstance(part, Tensor) or part.dim() not in (1, 2):
-                what = tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__
-                raise ShapeError(
-                    f"{name} of {instance!r} must be a tensor of shape (batch, values), not {what}"
-                )
-        if len({part.shape[1:] for part in parts}) > 1:
-            shapes = {instance: tuple(table[instance].shape) for instance in instances}
-            raise ShapeError(f"{name}: all instances must have one number of values, not {shapes}")
-        sizes = {len(part) for part in parts} - {1}
-        if len(sizes) > 1:
-            lengths = {instance: len(table[instance]) for instance in instances}
-            raise ShapeError(
-                f"{name}: batches of different sizes: {lengths}; each must be the same, or 1"
-            )
-        batch = sizes.pop() if sizes else 1
-        return torch.stack([part.expand(batch, *part.shape[1:]) for part in parts], 1)
-
 
 def _named(blackboxes: Iterable[BlackBox] | Mapping[str, BlackBox]) -> dict[str, BlackBox]:
     if isinstance(blackboxes, BlackBox):
@@ -618,12 +522,6 @@ def _named(blackboxes: Iterable[BlackBox] | Mapping[str, BlackBox]) -> dict[str,
                 f"two black boxes are called {name}: give a mapping from names to black boxes"
             )
     return dict(pairs)
-
-
-def _instance(concept: Concept) -> Hashable:
-    """The inputs of a network's concept: a value, or a tuple if there are several or none."""
-    inputs = tuple(to_python(term) for term in term2list(concept.inputs, deep=False))
-    return inputs[0] if len(inputs) == 1 else inputs
 
 
 def _part(membership: Membership, start: int, stop: int) -> Membership:

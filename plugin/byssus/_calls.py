@@ -186,6 +186,7 @@ class Caller:
     def __getstate__(self) -> dict[str, Any]:
         with self._lock:
             state = {**self.__dict__, "executor": None, "_memo": self._memo.copy()}
+        state["_function"] = carried(self._function)
         for name in ("_lock", "_stages", "_worker"):
             del state[name]
         return state
@@ -659,6 +660,14 @@ def _portable(function: Callable[..., Any]) -> Callable[..., Any]:
             raise
         return named
     return function
+
+
+def carried(function: Callable[..., Any]) -> Callable[..., Any]:
+    """What stands for a function in a copy or a pickle; itself where there is no other form."""
+    try:
+        return _portable(function)
+    except Exception:  # a copy can keep it, and pickle will say what is wrong
+        return function
 
 
 def _key(arguments: Arguments) -> Hashable:

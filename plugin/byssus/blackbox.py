@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from byssus._calls import Arguments, Caller, Failure, Outcome
+from byssus._calls import Arguments, Caller, Failure, Outcome, carried
 from byssus.distribution import Distribution
 from byssus.domains import Domain, Padded, Tuple, check_probabilities
 from byssus.errors import BudgetExceeded, ByssusError, DomainError, listed
@@ -266,6 +266,10 @@ class BlackBox:
         if self.provenance == "sampled" or not self.caller.memoised:
             why = "asked for" if self.provenance == "sampled" else "the function is random"
         return Plan("sampled", why, {self.name: None})
+
+    def __getstate__(self) -> dict[str, Any]:
+        function = carried(self.function)
+        return {**self.__dict__, "function": function, "__wrapped__": function}
 
     def __repr__(self) -> str:
         domains = ", ".join(map(repr, self.inputs))

@@ -93,6 +93,15 @@ class Formula:
         """The tag of each root."""
         return fold(self.nodes, self.cycles, self.roots, algebra)
 
+    def part(self, root: Key) -> Formula:
+        """The formula of one key, with the nodes that it needs."""
+        return Formula.from_graph(self.widths, dict(enumerate(self.nodes, 1)), (root,))
+
+    @property
+    def concepts(self) -> set[int]:
+        """The concepts of its literals."""
+        return {content[0] for kind, content in self.nodes if kind == "literal"}
+
     def order(self) -> tuple[int, ...]:
         """The concepts by first use, depth first from the roots: those used together lie together.
 

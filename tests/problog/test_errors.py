@@ -178,7 +178,7 @@ def test_bad_arguments(options: dict[str, object], error: type, message: str) ->
 
 
 def test_what_does_not_compile_is_sampled_with_a_warning() -> None:
-    with pytest.warns(RuntimeWarning, match="sum: sampled, because the circuit did not compile"):
+    with pytest.warns(RuntimeWarning, match="sampled: sum: the circuit did not compile"):
         program = Program(SUM, nodes=3)
     assert program.provenance == "sampled"
     assert program(digit=UNIFORM).probs.shape == (1, 5)

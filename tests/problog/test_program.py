@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import pickle
+import random
 import subprocess
 import sys
 import time
@@ -28,7 +29,7 @@ from byssus import (
     Tuple,
     blackbox,
 )
-from byssus_problog import Program
+from byssus_problog import Program, demo
 from problog import get_evaluatable
 
 DIGIT = "nn(digit, [X], D, [0, 1, 2]) :: digit(X, D).\n"
@@ -48,6 +49,31 @@ def make_add(calls: list[tuple[int, int]], **options: object) -> BlackBox:
 def random_probs(*shape: int, seed: int = 0) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(*shape, dtype=torch.float64, generator=generator).softmax(-1)
+
+
+def hard_clauses(facts: int, seed: int = 0) -> str:
+    """A conjunction of random clauses of three, which has no small circuit."""
+    rng = random.Random(seed)
+    clauses = [
+        " ; ".join(rng.choice(["", "\\+ "]) + f"x({v})" for v in rng.sample(range(facts), 3))
+        for _ in range(2 * facts)
+    ]
+    return "hard :- " + ", ".join(f"({clause})" for clause in clauses) + ".\n"
+
+
+def test_auto_samples_only_what_does_not_compile() -> None:
+    text = DIGIT + "nn(x, [I]) :: x(I).\neasy :- digit(a, 1), digit(b, 2).\n" + hard_clauses(60)
+    with pytest.warns(RuntimeWarning, match="sampled: hard: .* 50000 nodes"):
+        program = Program(text + "query(easy). query(hard).\n", nodes=50_000)
+    assert program.provenance == "mixed"
+    assert {name.split("(")[0] for name in program.plan().sampled} == {"x"}
+    digit = random_probs(3, 2, 3).requires_grad_()
+    y = program(digit=digit, x=torch.full((3, 60), 0.5, dtype=torch.float64))
+    expected = digit[:, 0, 1] * digit[:, 1, 2]
+    torch.testing.assert_close(y["easy"], expected)
+    (got,) = torch.autograd.grad(y["easy"].sum(), digit)
+    (wanted,) = torch.autograd.grad(expected.sum(), digit)
+    torch.testing.assert_close(got, wanted)
 
 
 def convolved(p: Tensor) -> Tensor:
@@ -509,7 +535,7 @@ def test_programs_do_not_disturb_each_other() -> None:
 def test_the_order_of_results_does_not_depend_on_hashes() -> None:
     script = """
 import byssus, torch
-from byssus_problog import Program
+from byssus_problog import Program, demo
 names = byssus.Discrete(["x", "y", "z"])
 box = byssus.blackbox(names, output=names, name="box")(lambda x: x)
 program = Program('''
@@ -535,3 +561,15 @@ print([c.name for c in program._rules.ground.concepts], program.circuit.concepts
     }
     assert len(outputs) == 1
     assert "q(x,x)" in outputs.pop()
+
+
+def test_a_black_box_and_its_program_pickle() -> None:
+    program = Program(
+        "nn(digit, [X], D, [0,1,2,3,4,5,6,7,8,9]) :: digit(X, D).\n"
+        "sum(Z) :- digit(a, X), digit(b, Y), add(X, Y, Z).\nquery(sum(Z)).\n",
+        [demo.add],
+    )
+    other = pickle.loads(pickle.dumps(program))
+    p = random_probs(4, 2, 10)
+    torch.testing.assert_close(other(digit=p).probs, program(digit=p).probs)
+    assert pickle.loads(pickle.dumps(demo.add))(3, 4) == 7

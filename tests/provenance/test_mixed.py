@@ -27,7 +27,7 @@ from oracle import (
     tangent,
 )
 
-NAMES = ["distinct", "ised", "rloo", "indecater"]
+NAMES = ["auto", "distinct", "ised", "rloo", "indecater"]
 
 
 def all_worlds(concepts: Concepts, exact: tuple[int, ...]) -> Worlds:

@@ -23,7 +23,7 @@ from oracle import (
     sum_formula,
 )
 
-NAMES = ["distinct", "ised", "rloo", "indecater"]
+NAMES = ["auto", "distinct", "ised", "rloo", "indecater"]
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=40))

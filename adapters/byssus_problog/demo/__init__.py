@@ -10,9 +10,9 @@ from importlib.resources import as_file, files
 from statistics import median
 
 import torch
-from byssus import ByssusError, Integer, blackbox
 from torch import Tensor, nn
 
+from byssus import ByssusError, Integer, blackbox
 from byssus_problog.program import Program
 
 __all__ = ["Result", "run"]
@@ -149,7 +149,7 @@ def _pairs(pool: Tensor, count: int, generator: torch.Generator) -> Iterator[Ten
 def _read(net: nn.Module, images: Tensor) -> Tensor:
     """Probabilities `(batch, 2, 10)` for images `(batch, 2, 1, 28, 28)`."""
     probs: Tensor = net(images.flatten(0, 1))
-    return probs.unflatten(0, images.shape[:2])
+    return probs.reshape(*images.shape[:2], 10)
 
 
 def _shifted(images: Tensor, generator: torch.Generator) -> Tensor:
