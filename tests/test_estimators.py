@@ -559,19 +559,53 @@ def test_a_dominant_wrong_output_is_no_cliff() -> None:
         assert (steep * probs).abs().max() < 100
 
 
-def test_auto_takes_probabilities_where_samples_cover_half_and_ised_where_not() -> None:
+def covered_and_not(blocks: tuple[int, ...] = ()) -> tuple[Sample, Tensor]:
+    """An example whose samples cover .855 of the mass, and one whose samples cover 2 / 9."""
     peaked, flat = [0.9, 0.05, 0.05], [1 / 3] * 3
     rows = torch.tensor([peaked + peaked, flat + flat], dtype=torch.float64, requires_grad=True)
-    concepts = Concepts(rows, (3, 3))
     indices = torch.tensor([[0, 0], [0, 1], [0, 0]]).expand(2, -1, -1)
     worlds = Worlds(indices, torch.tensor([[True, True, False]] * 2))
-    output = indices.sum(-1).flatten()
-    membership = Membership(torch.arange(6), output)
-    sample = Sample(concepts, worlds, membership, 5, lambda _: membership)
-    scores = as_estimator("auto").scores(sample)
-    torch.testing.assert_close(scores[0], Distinct().scores(sample)[0])  # .81 + .045 is covered
-    torch.testing.assert_close(scores[1], ISED().scores(sample)[1])  # 2 / 9 is
-    loss = as_estimator("auto").loss(sample, torch.eye(5, dtype=torch.float64)[:2])
+    if blocks:  # the two digits themselves, as a structured output
+        cells = (indices + torch.tensor([0, 3])).flatten()
+        membership = Membership(torch.arange(6).repeat_interleave(2), cells)
+    else:
+        membership = Membership(torch.arange(6), indices.sum(-1).flatten())
+    outputs = sum(blocks) or 5
+    concepts = Concepts(rows, (3, 3))
+    return Sample(concepts, worlds, membership, outputs, lambda _: membership, blocks), rows
+
+
+def test_auto_takes_probabilities_where_samples_cover_half_and_ised_where_not() -> None:
+    sample, rows = covered_and_not()
+    auto = as_estimator("auto")
+    scores, distinct, ised = (e.scores(sample) for e in (auto, Distinct(), ISED()))
+    torch.testing.assert_close(scores[0], distinct[0])
+    torch.testing.assert_close(scores[1], ised[1])
+    target = torch.eye(5, dtype=torch.float64)[[1, 0]]
+    loss = auto.loss(sample, target)
+    entropy = binary_cross_entropy(ised[1], target[1], reduction="sum")
+    torch.testing.assert_close(loss, (-distinct[0, 1].log() + entropy) / 2)
     (grad,) = torch.autograd.grad(loss, rows)
     assert grad.isfinite().all()
-    assert grad.abs().sum() > 0
+    assert (grad.abs().sum(1) > 0).all()
+
+
+def test_auto_multiplies_the_likelihoods_of_the_components_of_an_output() -> None:
+    sample, _ = covered_and_not((3, 3))
+    target = torch.tensor([[1, 0, 0, 0, 1, 0], [0, 0, 1, 1, 0, 0.0]], dtype=torch.float64)
+    distinct, scores = Distinct().scores(sample)[0], ISED().scores(sample)[1]
+    likelihood = distinct[0] * distinct[4]
+    entropy = binary_cross_entropy(scores.clamp_max(0.999), target[1], reduction="sum")
+    found = as_estimator("auto").loss(sample, target)
+    # scores of 1 are held at the ceiling, and what was not sampled at exp(-100)
+    assert found.isfinite()
+    torch.testing.assert_close(found, (-likelihood.log() + entropy) / 2)
+
+
+def test_auto_scores_outputs_that_do_not_exclude_one_another_one_by_one() -> None:
+    sample, _ = covered_and_not()
+    auto = as_estimator("auto")
+    y = Distribution(range(5), sample=sample, estimator=auto)
+    wanted = torch.tensor([[1, 1, 0, 0, 0], [0, 1, 0, 0, 0.0]], dtype=torch.float64)
+    expected = binary_cross_entropy(auto.scores(sample).clamp_max(0.999), wanted)
+    torch.testing.assert_close(y.loss(wanted), expected)

@@ -189,7 +189,8 @@ class Distribution:
         if not bool(((wanted == 0) | (wanted == 1)).all()):
             raise TargetError("targets of shape (batch, outputs) must be zeros and ones")
         if self._exact is None and not self._complete and isinstance(self._estimator, ISED):
-            return self._estimator.loss(self._the_sample, wanted)
+            # Auto's own loss is a likelihood, of outputs that exclude one another.
+            return ISED.loss(self._estimator, self._the_sample, wanted)
         return binary_cross_entropy(self.scores.clamp(0, 1), wanted)
 
     def _list(self, target: Target) -> list[Hashable]:

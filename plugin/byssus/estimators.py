@@ -247,23 +247,27 @@ class ISED:
             return log_scores.sum()
         if self.paper:
             return binary_cross_entropy(log_scores.exp().clamp(0, 1), target)
+        return self._cross_entropy(log_scores, target).mean() / sample.outputs
+
+    def _cross_entropy(self, log_scores: Tensor, target: Tensor) -> Float[Tensor, " batch"]:
+        """The binary cross-entropy of each example, summed over the outputs."""
         log_rest = torch.log1p(-log_scores.exp().clamp_max(self.ceiling))
         # where: an output that was not sampled is a constant, not 0 times infinity
         log_scores = torch.where(log_scores > -100, log_scores, -100.0)
-        return -(target * log_scores + (1 - target) * log_rest).mean()
+        return -(target * log_scores + (1 - target) * log_rest).sum(1)
 
 
 @dataclass(frozen=True)
 class Auto(ISED):
-    """`ISED`'s loss, on the probabilities of `Distinct` where an example's samples cover enough.
+    """`Distinct` for the examples whose samples cover enough, `ISED` for the others.
 
-    Scaling to Euclidean length makes two equally likely outputs .707 each, and has wrong optima
-    that probabilities do not: told only the sum of two digits, networks learn to name digits one
-    too high or too low. Probabilities of few samples, on the other hand, learn nothing from many
-    inputs. So this is the default.
+    The likelihood of few samples of many inputs learns nothing; the cross-entropy of scores or
+    frequencies, on the other hand, has wrong optima: told only the sum of two digits, it makes a
+    network in every few name all digits one too high or too low, where the likelihood does not.
+    So this is the default.
 
     Attributes:
-        coverage: the probability mass that distinct samples must cover.
+        coverage: the probability mass that an example's distinct samples must cover.
     """
 
     coverage: float = 0.5
@@ -272,10 +276,27 @@ class Auto(ISED):
 
     def log_scores(self, sample: Sample) -> Float[Tensor, "batch outputs"]:
         """The logarithm of the probabilities, or of the scaled vector."""
+        log_probs, covered = self._distinct(sample)
+        return torch.where(covered, log_probs, super().log_scores(sample))
+
+    def loss(self, sample: Sample, target: Float[Tensor, "batch outputs"]) -> Float[Tensor, ""]:
+        """Negative log-likelihood, or ISED's cross-entropy summed over the outputs."""
+        log_probs, covered = self._distinct(sample)
+        likelihood = torch.zeros_like(sample.log_weights[:, 0])
+        for probs, wanted in zip(
+            *(torch.split(x, list(sample.blocks), 1) for x in (log_probs.exp(), target)),
+            strict=True,
+        ):
+            hit = (probs * wanted).sum(1).clamp_min(torch.finfo(probs.dtype).tiny).log()
+            likelihood = likelihood + torch.where(wanted.any(1), hit, 0.0)
+        rest = self._cross_entropy(super().log_scores(sample), target)
+        return torch.where(covered[:, 0], -likelihood, rest).mean()
+
+    def _distinct(self, sample: Sample) -> tuple[Float[Tensor, "batch outputs"], Tensor]:
+        """The log-probabilities of `Distinct`, and whether the samples cover enough, (batch, 1)."""
         log_weights = sample.distinct_log_weights()
         seen = torch.logsumexp(log_weights, 1, keepdim=True)
-        distinct = sample.log_reduce(log_weights, "sum") - seen
-        return torch.where(seen.exp() >= self.coverage, distinct, super().log_scores(sample))
+        return sample.log_reduce(log_weights, "sum") - seen, seen.exp() >= self.coverage
 
 
 class RLOO:
