@@ -190,3 +190,9 @@ def test_probability_zero_of_the_target() -> None:
     result = Distribution("ab", exact=leaf * 1.0)
     (g,) = gradient(result.loss("a"), leaf)
     assert g.isfinite().all()
+
+
+@pytest.mark.parametrize("target", [3, None])
+def test_targets_come_in_a_list(target: object) -> None:
+    with pytest.raises(TargetError, match="a list of one output for each"):
+        exact("abc").loss(target)

@@ -485,7 +485,8 @@ def test_random_functions_share_the_mass_of_a_world() -> None:
     result = Distribution([0, 1], sample=sample)
     zero = 0.25 / 3 + 0.75 / 3
     torch.testing.assert_close(result.probs, tensor([[zero, 1 - zero]], dtype=torch.float64))
-    assert result.coverage.item() == pytest.approx(1)
+    assert result.coverage.item() == 0  # having seen a world does not settle what it gives
+    assert not result.bound.any()
     assert result.ess.item() == pytest.approx(1 / (0.25**2 + 0.75**2))
 
 
@@ -588,6 +589,28 @@ def test_auto_takes_probabilities_where_samples_cover_half_and_ised_where_not() 
     (grad,) = torch.autograd.grad(loss, rows)
     assert grad.isfinite().all()
     assert (grad.abs().sum(1) > 0).all()
+
+
+def test_auto_pushes_down_what_was_seen_where_no_sample_gives_the_target() -> None:
+    """The surer a model is of a wrong output, the larger its loss; if very sure, it unlearns."""
+    losses = []
+    for sure in (0.6, 0.8, 0.99):
+        rows = torch.tensor([[sure, 1 - sure, 0]], dtype=torch.float64, requires_grad=True)
+        concepts = Concepts(rows, (3,))
+        worlds = Worlds(
+            torch.zeros(1, 4, 1, dtype=torch.int64), torch.tensor([[True] + [False] * 3])
+        )
+        membership = Membership(torch.arange(4), torch.zeros(4, dtype=torch.int64))
+        for outputs in (1, 3):  # discovered, or declared
+            sample = Sample(concepts, worlds, membership, outputs, lambda _: Membership(*[]))
+            target = torch.zeros(1, outputs, dtype=torch.float64)
+            target[:, 1:2] = 1
+            loss = as_estimator("auto").loss(sample, target)
+            torch.testing.assert_close(loss.item(), -math.log(1 - sure))
+            (grad,) = torch.autograd.grad(loss, rows)
+            assert (grad[0, 0] > 0) == (sure > 0.9)
+        losses.append(loss.item())
+    assert losses == sorted(losses)
 
 
 def test_auto_multiplies_the_likelihoods_of_the_components_of_an_output() -> None:

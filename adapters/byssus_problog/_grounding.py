@@ -18,6 +18,7 @@ from problog.formula import LogicFormula
 from problog.logic import Term, is_ground, is_variable, term2list
 
 from byssus import BlackBox, Boolean, ByssusError, Formula, ProbabilityError
+from byssus.domains import typed
 from byssus.formula import Key, Node
 
 from ._database import LABEL, Database, Network
@@ -239,7 +240,9 @@ class Grounder:
             if len(set(map(str, variables))) == 1 and len(variables) == 1:
                 found = [[value for _, value in bindings(pattern, term)] for term, _ in answers]
                 if all(len(values) == 1 and is_ground(values[0]) for values in found):
-                    return tuple(to_python(values[0]) for values in found)
+                    names = tuple(to_python(values[0]) for values in found)
+                    if len(set(map(typed, names))) == len(names):  # abc and "abc" are one in Python
+                        return names
         return tuple(str(term) for _, answers in patterns for term, _ in answers)
 
 

@@ -39,7 +39,7 @@ from byssus.errors import listed
 from byssus.estimators import Membership, Sample, as_estimator
 from byssus.formula import Key
 from byssus.provenance.sampled import circuit_membership, mass_lost, some_worlds
-from byssus.worlds import Sampler
+from byssus.worlds import Sampler, check_sampling
 
 from ._engine import Arguments
 from ._grounding import Ask, Ground, Grounder, negated
@@ -60,11 +60,13 @@ class _Rules:
         formula: its outputs; then the worlds lost to failed calls; then, if any, the evidence.
         pending: the asks that have no answer yet. The formula is right only in worlds that
             support none of them.
+        failed: the asks whose calls failed and were discarded.
     """
 
     ground: Ground
     formula: Formula
     pending: tuple[Ask, ...]
+    failed: tuple[Ask, ...]
 
     @cached_property
     def guards(self) -> Formula:
@@ -147,6 +149,14 @@ class Program(nn.Module):
                 f"provenance={provenance!r}: there are 'auto', 'exact', 'sampled' and 'mixed'"
             )
         self._boxes = _named(blackboxes)
+        check_sampling(samples, generator)
+        random = [name for name, box in self._boxes.items() if not box.caller.memoised]
+        if random:
+            raise ByssusError(
+                f"the black box {listed(random)} is random (memo=False), and rules may ask for a "
+                "call in many places, each of which must see one answer: let it draw from a "
+                "seed that is one of its arguments"
+            )
         self._source = Source.read(program)
         self._grounder = Grounder(self._source, self._boxes)
         self._asked_for = provenance
@@ -199,7 +209,10 @@ class Program(nn.Module):
         return Plan(
             self._provenance,
             self._why,
-            {name: None if name in pending else count for name, count in asked.items()},
+            {
+                name: self._boxes[name].caller.budget if name in pending else count
+                for name, count in asked.items()
+            },
             tuple(self._rules.ground.concepts[c].name for c in self._sampled_concepts(self._rules)),
             None if self.circuit is None else self.circuit.size,
         )
@@ -236,6 +249,7 @@ class Program(nn.Module):
                 result = self._exact(self._rules, self._inputs.weights(given))
             else:
                 result = self._estimate(given)
+            result.failures = self._failures()
         result.calls = sum(box.calls for box in self._boxes.values()) - before
         return result
 
@@ -259,6 +273,15 @@ class Program(nn.Module):
             return None
         return [] if isinstance(outcome, Failure) else [outcome]
 
+    def _failures(self) -> dict[tuple[Hashable, ...], BaseException]:
+        """The calls that failed, as (name, *arguments), with the cause."""
+        found: dict[tuple[Hashable, ...], BaseException] = {}
+        for ask in self._rules.failed:
+            outcome = self._boxes[ask.box].caller.known(ask.arguments)
+            if isinstance(outcome, Failure):
+                found[ask.box, *ask.arguments] = outcome.cause
+        return found
+
     def _ground(self) -> _Rules:
         ground = self._grounder.ground(self._known)
         pending, failed = [], []
@@ -267,9 +290,9 @@ class Program(nn.Module):
             if answer is None:
                 pending.append(ask)
             elif not answer:
-                failed.append(ask.guard)
+                failed.append(ask)
         keys: list[Key] = list(ground.keys)
-        lost: Key = ground.disjoin(failed) if failed else None
+        lost: Key = ground.disjoin(ask.guard for ask in failed) if failed else None
         if failed:
             keys = [ground.conjoin([key, negated(lost)]) for key in keys]
         # Of what is observed and lost, only what is observed counts.
@@ -278,7 +301,7 @@ class Program(nn.Module):
             observed = ground.conjoin(ground.evidence)
             roots = [*(ground.conjoin([key, observed]) for key in roots), observed]
         formula = ground.formula(roots)
-        return _Rules(ground, formula, tuple(pending))
+        return _Rules(ground, formula, tuple(pending), tuple(failed))
 
     def _settle(self) -> _Rules:
         """Ground, call what is asked, and ground again, until nothing new is asked.
@@ -324,13 +347,6 @@ class Program(nn.Module):
     def _choose(self, rules: _Rules) -> None:
         """Settle on a provenance; called once."""
         asked, why = self._asked_for, "asked for"
-        random = [name for name, box in self._boxes.items() if not box.caller.memoised]
-        if random:
-            raise ByssusError(
-                f"the black box {listed(random)} is random (memo=False), and rules may ask for a "
-                "call in many places, each of which must see one answer: let it draw from a "
-                "seed that is one of its arguments"
-            )
         pending: tuple[Ask, ...] = ()
         if asked == "auto" or not rules.ground.queries:
             pending = self._possible(rules, rules.pending)
@@ -363,6 +379,8 @@ class Program(nn.Module):
         """Sample the concepts of those queries that do not compile; the others stay exact."""
         concepts, formula = rules.ground.concepts, rules.formula
         parts = [formula.part(root) for root in formula.roots[: len(rules.ground.queries)]]
+        if len(parts) == 1:
+            parts = []  # it is what has just been tried
         seconds = self._limits["seconds"]
         deadline = None if seconds is None else time.monotonic() + seconds
         relations, sampled = set(), set()
@@ -374,7 +392,7 @@ class Program(nn.Module):
             except CompilationLimit:
                 relations.add(rules.ground.queries[i].split("(")[0])
                 sampled |= parts[i].concepts
-        if not sampled:  # each by itself compiles, only all of them together do not
+        if not sampled:  # there is one only, or each by itself compiles
             relations = {query.split("(")[0] for query in rules.ground.queries}
             sampled = set(range(len(concepts)))
         self._compiles = False

@@ -533,7 +533,9 @@ class Caller:
         try:
             error = future.exception(self._timeout)
         except TimeoutError as late:
-            future.cancel()
+            if future.cancel():  # it never started: that says nothing of this tuple
+                mend = "its workers are busy, perhaps with calls that hang: give it more workers"
+                raise self._broken(late, f"{mend}, or a longer timeout") from late
             return _Caught(late, "timeout")
         except CancelledError as gone:
             raise self._broken(gone, "give it a new executor") from gone

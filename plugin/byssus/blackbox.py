@@ -8,6 +8,7 @@ it does not, worlds are sampled (ISED).
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
@@ -21,12 +22,26 @@ from torch import Tensor
 
 from byssus._calls import Arguments, Caller, Failure, Outcome, carried
 from byssus.distribution import Distribution
-from byssus.domains import Domain, Padded, Tuple, check_probabilities
-from byssus.errors import BudgetExceeded, ByssusError, DomainError, listed
+from byssus.domains import Domain, Padded, Tuple, check_probabilities, typed
+from byssus.errors import (
+    BudgetExceeded,
+    ByssusError,
+    DomainError,
+    ProbabilityError,
+    ShapeError,
+    listed,
+)
 from byssus.estimators import Estimator, Membership, Sample, as_estimator
 from byssus.plan import Plan
 from byssus.provenance.sampled import mass_lost
-from byssus.worlds import Concepts, Worlds, count_repeats, independent, number_worlds
+from byssus.worlds import (
+    Concepts,
+    Worlds,
+    check_sampling,
+    count_repeats,
+    independent,
+    number_worlds,
+)
 
 __all__ = ["BlackBox", "blackbox"]
 
@@ -115,6 +130,7 @@ def blackbox(
             raise DomainError(f"argument {i} of the black box has {domain!r} for a domain")
     if output is not None and not isinstance(output, Domain):
         raise DomainError(f"output={output!r} is no domain; leave it out where it is not known")
+    check_sampling(samples, generator)
     if provenance not in ("auto", "exact", "sampled"):
         raise ByssusError(
             f"provenance={provenance!r}: a black box knows 'auto', 'exact' and 'sampled'"
@@ -197,7 +213,7 @@ class BlackBox:
             BlackBoxError: a call failed, under `on_error="raise"`.
             BudgetExceeded: the calls would exceed the budget; none of them was made.
         """
-        if not any(_is_view(argument) for argument in arguments):
+        if not any(map(_is_view, [*arguments, *keywords.values()])):
             return self.function(*arguments, **keywords)
         if keywords or len(arguments) != len(self.inputs):
             raise ByssusError(
@@ -265,7 +281,7 @@ class BlackBox:
         why = f"{size} argument tuples, {self.table_limit} are tabulated at most"
         if self.provenance == "sampled" or not self.caller.memoised:
             why = "asked for" if self.provenance == "sampled" else "the function is random"
-        return Plan("sampled", why, {self.name: None})
+        return Plan("sampled", why, {self.name: self.caller.budget})
 
     def __getstate__(self) -> dict[str, Any]:
         function = carried(self.function)
@@ -276,18 +292,36 @@ class BlackBox:
         return f"<black box {self.name}: ({domains}) -> {self.output or 'anything'}>"
 
     def _concepts(self, arguments: Sequence[Any]) -> Concepts:
-        columns = self._domain.flatten(tuple(arguments), self.name)
-        position = 0
-        for i, domain in enumerate(self.inputs):
-            part = columns.probs[position : position + len(domain.widths)]
-            position += len(domain.widths)
+        probs: list[Tensor] = []
+        masks: list[Tensor] = []
+        for i, (domain, argument) in enumerate(zip(self.inputs, arguments, strict=True)):
+            what = f"argument {i} of {self.name}"
+            columns = domain.flatten(argument, what)
             for width in set(domain.widths):
-                same = [p for p in part if p.shape[1] == width]
-                rows = torch.stack(same, 1) if len(same) > 1 else same[0]
-                check_probabilities(rows, f"{self.name}, argument {i}")
-        mask = None if bool(columns.mask.all()) else columns.mask
-        probs = torch.cat(columns.probs, 1)
-        return Concepts(probs, self._domain.widths, mask, self._domain.permuted)
+                same = [p for p in columns.probs if p.shape[1] == width]
+                check_probabilities(torch.stack(same, 1) if len(same) > 1 else same[0], what)
+            probs += columns.probs
+            masks.append(columns.mask)
+        if len({len(mask) for mask in masks}) > 1:
+            raise ShapeError(
+                f"the arguments of {self.name} have batches of {listed(map(len, masks))} "
+                "examples: give each the same number"
+            )
+        mask = torch.cat(masks, 1)
+        concepts = Concepts(
+            torch.cat(probs, 1),
+            self._domain.widths,
+            None if bool(mask.all()) else mask,
+            self._domain.permuted,
+        )
+        norm = concepts.log_norm()
+        if norm is not None and bool((norm < math.log(torch.finfo(norm.dtype).tiny)).any()):
+            row = int(norm.argmin())
+            raise ProbabilityError(
+                f"row {row} of {self.name} gives every permutation probability 0: no permutation "
+                "takes only entries above 0 of its rows"
+            )
+        return concepts
 
     def _tabulate(self, concepts: Concepts) -> tuple[Worlds, Tensor, list[Outcome]]:
         """All worlds of each example; the number of each world's outcome; the outcomes."""
@@ -341,7 +375,7 @@ class BlackBox:
         self, concepts: Concepts, worlds: Worlds, number: Tensor, outcomes: list[Outcome]
     ) -> Distribution:
         values = self._values(outcomes)
-        positions = {value: i for i, value in enumerate(values)}
+        positions = {typed(value): i for i, value in enumerate(values)}
 
         def membership(number: Tensor, outcomes: list[Outcome], there: Tensor) -> Membership:
             codes = torch.tensor([_code(o, positions) for o in outcomes], device=number.device)
@@ -381,7 +415,7 @@ class BlackBox:
         output = self.output
         if output is not None and output.finite and output.size <= _TABULATED:
             return output.values
-        seen = dict.fromkeys(o for o in outcomes if not isinstance(o, Failure))
+        seen = {typed(o): o for o in outcomes if not isinstance(o, Failure)}.values()
         try:
             return tuple(sorted(seen))  # type: ignore[type-var]
         except TypeError:  # no common order: as they occurred
@@ -392,7 +426,7 @@ _NOWHERE = -1
 
 
 def _code(outcome: Outcome, positions: dict[Hashable, int]) -> int:
-    return _NOWHERE if isinstance(outcome, Failure) else positions.get(outcome, _NOWHERE)
+    return _NOWHERE if isinstance(outcome, Failure) else positions.get(typed(outcome), _NOWHERE)
 
 
 def _is_view(argument: Any) -> bool:

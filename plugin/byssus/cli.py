@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--provenance", choices=("exact", "sampled", "mixed", "auto"), default="exact"
     )
     demo.add_argument("--epochs", type=_count, default=5)
-    demo.add_argument("--seed", type=int, default=0)
+    demo.add_argument("--seed", type=_count, default=0)
     demo.add_argument("--json", action="store_true", help="end with the result as a JSON object")
     options = parser.parse_args(arguments)
     try:
@@ -52,8 +52,8 @@ def _demo(options: argparse.Namespace) -> None:
 
 def _count(text: str) -> int:
     count = int(text)
-    if count < 0:
-        raise argparse.ArgumentTypeError("0 or more")
+    if not 0 <= count < 2**63:
+        raise argparse.ArgumentTypeError("a whole number from 0 on, of at most 63 bits")
     return count
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy
 
-from byssus.domains import Domain
+from byssus.domains import Domain, typed
 from byssus.errors import DomainError, TargetError, listed
 from byssus.estimators import (
     ISED,
@@ -83,17 +83,27 @@ class Distribution:
 
     @cached_property
     def bound(self) -> Float[Tensor, "batch outputs"]:
-        """A lower bound on each probability: the mass of the distinct worlds that give it."""
+        """A lower bound on each probability: the mass of the distinct worlds that give it.
+
+        0 for a black box that is random.
+        """
         if self._exact is not None or self._complete:
             return self.probs
+        if self._random:
+            return torch.zeros_like(self.probs)
         sample = self._the_sample
         return sample.log_reduce(sample.distinct_log_weights(), "sum").exp()
 
     @cached_property
     def coverage(self) -> Float[Tensor, " batch"]:
-        """The probability mass of the distinct worlds seen; 1 where the result is exact."""
+        """The probability mass of the distinct worlds seen; 1 where the result is exact.
+
+        0 for a black box that is random: having seen a world does not settle what it gives.
+        """
         if self._exact is not None or self._complete:
             return self.probs.new_ones(len(self))
+        if self._random:
+            return self.probs.new_zeros(len(self))
         log_weights = self._the_sample.distinct_log_weights().detach()
         return torch.logsumexp(log_weights, 1).exp().clamp_max(1.0)
 
@@ -153,9 +163,10 @@ class Distribution:
     def __getitem__(self, value: Hashable) -> Float[Tensor, " batch"]:
         """The probabilities of one output."""
         value = _frozen(value)
-        if value not in self._positions:
+        position = self._positions.get(typed(value))
+        if position is None:
             raise TargetError(f"no output {value!r}: there are {listed(self.values)}")
-        return self.probs[:, self._positions[value]]
+        return self.probs[:, position]
 
     def __len__(self) -> int:
         return len(self._sample.log_weights if self._sample is not None else self.probs)
@@ -171,12 +182,16 @@ class Distribution:
         return self._sample
 
     @property
+    def _random(self) -> bool:
+        return self._sample is not None and self._sample.worlds.repeats is not None
+
+    @property
     def _complete(self) -> bool:
         return self._sample is not None and self._sample.worlds.complete
 
     @cached_property
     def _positions(self) -> dict[Hashable, int]:
-        return {value: i for i, value in enumerate(self.values)}
+        return {typed(value): i for i, value in enumerate(self.values)}
 
     def _binary_loss(self, target: Tensor) -> Float[Tensor, ""]:
         expected = (len(self), len(self.values))
@@ -210,6 +225,8 @@ class Distribution:
                         )
                 values = [self.values[i] for i in values]
         else:
+            if not isinstance(target, Iterable):
+                raise TargetError(f"targets {target!r}: a list of one output for each example")
             values = list(map(_frozen, target))
         if len(values) != len(self):
             raise TargetError(f"{len(values)} targets for a batch of {len(self)} examples")
@@ -259,8 +276,8 @@ class Distribution:
                 return self.domain.matches(value, self.values)
             except DomainError as error:
                 raise TargetError(f"the target of example {row}: {error}") from None
-        if value in self._positions:
-            return [self._positions[value]]
+        if typed(value) in self._positions:
+            return [self._positions[typed(value)]]
         if self._exact is None and (not self._complete or self.failures):
             return []  # another world may have given it
         raise TargetError(

@@ -60,6 +60,7 @@ __all__ = [
     "Tuple",
     "View",
     "check_probabilities",
+    "typed",
 ]
 
 MAX_VALUES = 1_000_000  # of Domain.values, a Python tuple
@@ -140,7 +141,7 @@ class Domain(ABC):
 
     @cached_property
     def _key(self) -> Any:
-        return type(self), _typed(self._args)
+        return type(self), typed(self._args)
 
     def __eq__(self, other: object) -> bool:
         return self._key == other._key if isinstance(other, Domain) else NotImplemented
@@ -217,8 +218,8 @@ class Domain(ABC):
         target = self.check_output(target)
         if not self.finite:
             return [i for i, value in enumerate(values) if self._same(target, value)]
-        key = _typed(target)
-        return [i for i, value in enumerate(values) if _typed(value) == key]
+        key = typed(target)
+        return [i for i, value in enumerate(values) if typed(value) == key]
 
     # Columns
 
@@ -423,7 +424,7 @@ class Domain(ABC):
         """The view, without a batch dimension, of one tensor (width,) a column."""
 
     def _same(self, target: Any, value: Any) -> bool:
-        return bool(_typed(target) == _typed(value))
+        return bool(typed(target) == typed(value))
 
 
 class Discrete(Domain):
@@ -458,7 +459,7 @@ class Discrete(Domain):
     def _symbolize(self, symbols: tuple[Any, ...], *args: Any) -> None:
         positions: dict[Any, int] = {}
         for i, symbol in enumerate(symbols):
-            if (first := positions.setdefault(_typed(symbol), i)) != i:
+            if (first := positions.setdefault(typed(symbol), i)) != i:
                 raise DomainError(
                     f"Discrete: {_short(symbol)} comes twice, at {first} and {i}: give it once"
                 )
@@ -469,7 +470,7 @@ class Discrete(Domain):
 
     def _position(self, value: Any) -> int | None:
         try:
-            return self._positions.get(_typed(value))
+            return self._positions.get(typed(value))
         except TypeError:
             return None
 
@@ -1009,7 +1010,7 @@ def check_probabilities(probs: jt.Float[Tensor, "*rows width"], what: str) -> No
     if not row.isfinite().all():
         fault = "are not finite: the network diverged, or took the log of zero"
     elif row.amin() < -1e-6:
-        fault = "are not all positive: give probabilities, as softmax does, not logits"
+        fault = "are negative in part: give probabilities, as softmax does, not logits"
     else:
         fault = f"sum to {total:.6g}: give probabilities that sum to 1, as softmax does"
     where = f"row {place[0] if len(place) == 1 else place} of {what}" if place else what
@@ -1024,10 +1025,10 @@ def _plain(value: Any) -> Any:
     return value.tolist() if isinstance(value, np.generic | np.ndarray | Tensor) else value
 
 
-def _typed(value: Any) -> Any:
+def typed(value: Any) -> Any:
     """A key that tells 1 from True and 1.0, and not a list from a tuple."""
     value = _plain(value)
-    return tuple(map(_typed, value)) if type(value) in (tuple, list) else (type(value), value)
+    return tuple(map(typed, value)) if type(value) in (tuple, list) else (type(value), value)
 
 
 def _items(value: Any) -> tuple[Any, ...] | None:

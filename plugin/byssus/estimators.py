@@ -268,9 +268,11 @@ class Auto(ISED):
 
     Attributes:
         coverage: the probability mass that an example's distinct samples must cover.
+        sure: the probability mass from which on samples that miss the target count against it.
     """
 
     coverage: float = 0.5
+    sure: float = 0.9
     name: ClassVar[str] = "auto"
     bias: ClassVar[str] = f"as distinct where samples cover enough; else {ISED.bias}"
 
@@ -282,21 +284,33 @@ class Auto(ISED):
     def loss(self, sample: Sample, target: Float[Tensor, "batch outputs"]) -> Float[Tensor, ""]:
         """Negative log-likelihood, or ISED's cross-entropy summed over the outputs."""
         log_probs, covered = self._distinct(sample)
-        likelihood = torch.zeros_like(sample.log_weights[:, 0])
+        tiny = torch.finfo(log_probs.dtype).tiny
+        # A target that no sample gives lies in what they leave: it has at most this probability.
+        # Only where that is little is it held against what was seen: early in training it would
+        # push towards the wrong optima again.
+        seen = self._seen(sample)[:, 0].exp()
+        left = torch.log1p(-seen.clamp_max(self.ceiling))
+        left = torch.where(seen >= self.sure, left, left.detach())
+        likelihood = torch.zeros_like(left)
         for probs, wanted in zip(
             *(torch.split(x, list(sample.blocks), 1) for x in (log_probs.exp(), target)),
             strict=True,
         ):
-            hit = (probs * wanted).sum(1).clamp_min(torch.finfo(probs.dtype).tiny).log()
-            likelihood = likelihood + torch.where(wanted.any(1), hit, 0.0)
+            hit = (probs * wanted).sum(1)
+            log_hit = hit.clamp_min(tiny).log()
+            missed = left if len(sample.blocks) == 1 else left * wanted.any(1)  # a list may end
+            likelihood = likelihood + torch.where(hit > 0, log_hit, missed)
         rest = self._cross_entropy(super().log_scores(sample), target)
         return torch.where(covered[:, 0], -likelihood, rest).mean()
 
     def _distinct(self, sample: Sample) -> tuple[Float[Tensor, "batch outputs"], Tensor]:
         """The log-probabilities of `Distinct`, and whether the samples cover enough, (batch, 1)."""
-        log_weights = sample.distinct_log_weights()
-        seen = torch.logsumexp(log_weights, 1, keepdim=True)
-        return sample.log_reduce(log_weights, "sum") - seen, seen.exp() >= self.coverage
+        seen = self._seen(sample)
+        log_probs = sample.log_reduce(sample.distinct_log_weights(), "sum") - seen
+        return log_probs, seen.exp() >= self.coverage
+
+    def _seen(self, sample: Sample) -> Float[Tensor, "batch 1"]:
+        return torch.logsumexp(sample.distinct_log_weights(), 1, keepdim=True)
 
 
 class RLOO:
@@ -308,7 +322,9 @@ class RLOO:
     """
 
     name: ClassVar[str] = "rloo"
-    bias: ClassVar[str] = "unbiased scores and gradients; the gradient of -log P is consistent"
+    bias: ClassVar[str] = (
+        "unbiased scores and, through a softmax, gradients; the gradient of -log P is consistent"
+    )
 
     def scores(self, sample: Sample) -> Float[Tensor, "batch outputs"]:
         """Frequencies, with the gradient of the expected frequency."""

@@ -14,8 +14,8 @@ class Plan:
     Attributes:
         provenance: "exact", "sampled" or "mixed".
         why: the reason, in a sentence.
-        calls: the most distinct calls that each black box can be asked for; None where only the
-            worlds that will be drawn decide.
+        calls: the most distinct calls that each black box can be asked for; its budget, or None if
+            it has none, where only the worlds that will be drawn decide.
         sampled: the concepts that are sampled, by name.
         circuit: the number of nodes of the compiled circuit; None where there is none.
     """

@@ -100,8 +100,7 @@ def independent(
 
     Concepts are independent of one another, except that a permutation is drawn as a whole.
     """
-    if samples < 1:
-        raise ByssusError(f"samples={samples}: draw at least one world an example")
+    check_sampling(samples, generator)
     probs = concepts.probs.detach()
     device = probs.device
     if generator is not None:
@@ -129,6 +128,14 @@ def independent(
     if concepts.mask is not None:
         indices = indices.masked_fill(~concepts.mask[:, None], -1)
     return Worlds(indices, _first(number_worlds(indices, concepts.widths)[0]))
+
+
+def check_sampling(samples: int, generator: torch.Generator | None) -> None:
+    """Raise a `ByssusError` if one cannot sample like this."""
+    if type(samples) is not int or samples < 1:
+        raise ByssusError(f"samples={samples!r}: draw a whole number of worlds, 1 or more")
+    if generator is not None and not isinstance(generator, torch.Generator):
+        raise ByssusError(f"generator={generator!r} is no torch.Generator")
 
 
 def exhaustive(

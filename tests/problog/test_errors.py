@@ -320,3 +320,37 @@ def test_indecater_needs_affordable_calls() -> None:
     program = Program(text, [box(abs, budget=1)], estimator="indecater")
     with pytest.raises(ByssusError, match="indecater asks about worlds that were not sampled"):
         program(digit=UNIFORM[:, :1])
+
+
+def test_a_random_black_box_is_refused_at_once() -> None:
+    @blackbox(Integer(0, 2), Integer(0, 2), output=Integer(0, 9), memo=False)
+    def add(x: int, y: int) -> int:
+        return random.randint(0, 9)
+
+    text = DIGIT + "sum(Z) :- digit(a, X), digit(b, Y), add(X, Y, Z).\nquery(sum(Z)).\n"
+    with pytest.raises(ByssusError, match="random"):
+        Program(text, [add])
+
+
+def test_failures_are_named_with_their_cause() -> None:
+    @blackbox(Integer(0, 2), Integer(0, 2), output=Integer(0, 4), on_error="discard")
+    def add(x: int, y: int) -> int:
+        if (x, y) == (2, 1):
+            raise RuntimeError("boom")
+        return x + y
+
+    text = DIGIT + "sum(Z) :- digit(a, X), digit(b, Y), add(X, Y, Z).\nquery(sum(Z)).\n"
+    for provenance in ("exact", "sampled"):
+        y = Program(text, [add], provenance=provenance)(digit=UNIFORM)
+        ((arguments, cause),) = y.failures.items()
+        assert arguments == ("add", 2, 1)
+        assert str(cause) == "boom"
+        assert y.lost.item() > 0
+
+
+def test_values_that_python_cannot_tell_apart_keep_their_texts() -> None:
+    y = Program('0.3::f(abc). 0.5::f("abc"). 0.2::f(1). 0.1::f(1.0). query(f(X)).')()
+    assert [round(y[value].item(), 6) for value in y.values] == [0.2, 0.1, 0.5, 0.3]
+    y = Program("0.2::f(1). 0.1::f(1.0). query(f(X)).")()
+    assert y[1].item() == pytest.approx(0.2)
+    assert y[1.0].item() == pytest.approx(0.1)
