@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from byssus import Circuit, Formula, ProgramError
+from byssus import ByssusError, Circuit, Formula, ProgramError
 from oracle import count, formulas, holds, probabilities, worlds_of
 
 
@@ -142,3 +142,18 @@ def test_deep_graphs_need_no_recursion() -> None:
     formula = Formula.from_graph([2], nodes, [4_999])
     assert formula.cycles == ((2, 5_000),)
     assert formula.evaluate(Truth((0,))) == [False]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "roots", "message"),
+    [
+        ((("xor", (1, 2)),), (1,), "kind 'xor'"),
+        ((("literal", (2, 0)),), (1,), r"literal \(2, 0\)"),
+        ((("literal", (0, 2)),), (1,), r"literal \(0, 2\)"),
+        ((("literal", (0, 1)),), (2,), "key 2 of a formula of 1 nodes"),
+        ((("and", (-3,)),), (1,), "key -3"),
+    ],
+)
+def test_what_is_no_formula(nodes: tuple, roots: tuple, message: str) -> None:
+    with pytest.raises(ByssusError, match=message):
+        Formula((2, 2), nodes, roots)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from byssus._sdd import Key, Node, fold
-from byssus.errors import ProgramError
+from byssus.errors import ByssusError, ProgramError
 
 __all__ = ["Algebra", "Formula", "Key", "Node"]
 
@@ -15,25 +15,30 @@ T = TypeVar("T")
 
 
 class Algebra(Protocol[T]):
-    """What evaluating a formula needs of a provenance; see `byssus.provenance.Provenance`."""
+    """A commutative semiring with negation over tags of type `T`: what evaluating rules needs.
+
+    Attributes:
+        zero: the tag of what holds in no world.
+        one: the tag of what holds in every world.
+    """
 
     zero: T
     one: T
 
     def literal(self, concept: int, value: int) -> T:
-        """The tag of: this concept has this value."""
+        """The tag of: this concept has this value (both by position)."""
 
     def add(self, a: T, b: T) -> T:
-        """Disjunction."""
+        """The tag of: either holds."""
 
     def mult(self, a: T, b: T) -> T:
-        """Conjunction."""
+        """The tag of: both hold."""
 
     def negate(self, a: T) -> T:
-        """Negation."""
+        """The tag of: it does not hold."""
 
     def equal(self, a: T, b: T) -> bool:
-        """Equality, by which a fixpoint is known."""
+        """Whether two tags mean the same worlds; a fixpoint is reached when they do."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,23 @@ class Formula:
     nodes: tuple[Node, ...]
     roots: tuple[Key, ...]
     cycles: tuple[tuple[int, int], ...] = ()
+
+    def __post_init__(self) -> None:
+        keys = [*self.roots]
+        for kind, content in self.nodes:
+            if kind in ("and", "or"):
+                keys += content
+            elif kind != "literal":
+                raise ByssusError(f"a node of kind {kind!r}: there are 'literal', 'and' and 'or'")
+            elif not (
+                0 <= content[0] < len(self.widths) and 0 <= content[1] < self.widths[content[0]]
+            ):
+                raise ByssusError(
+                    f"literal {content}: (concept, value) by position, of widths {self.widths}"
+                )
+        for key in keys:
+            if key is not None and abs(key) > len(self.nodes):
+                raise ByssusError(f"key {key} of a formula of {len(self.nodes)} nodes")
 
     @classmethod
     def from_graph(

@@ -11,6 +11,7 @@ from collections.abc import Hashable, Sequence
 from typing import Any, Protocol, TypeVar
 
 from byssus.distribution import Distribution
+from byssus.formula import Algebra
 from byssus.provenance.exact import Exact
 from byssus.provenance.mixed import Mixed
 from byssus.provenance.sampled import Sampled
@@ -21,31 +22,8 @@ __all__ = ["Exact", "Mixed", "Provenance", "Sampled"]
 T = TypeVar("T")
 
 
-class Provenance(Protocol[T]):
-    """A commutative semiring with negation over tags of type `T`, and its two ends.
-
-    Attributes:
-        zero: the tag of what holds in no world.
-        one: the tag of what holds in every world.
-    """
-
-    zero: T
-    one: T
-
-    def literal(self, concept: int, value: int) -> T:
-        """The tag of: this concept has this value (both by position)."""
-
-    def add(self, a: T, b: T) -> T:
-        """The tag of: either holds."""
-
-    def mult(self, a: T, b: T) -> T:
-        """The tag of: both hold."""
-
-    def negate(self, a: T) -> T:
-        """The tag of: it does not hold."""
-
-    def equal(self, a: T, b: T) -> bool:
-        """Whether two tags mean the same worlds; a fixpoint is reached when they do."""
+class Provenance(Algebra[T], Protocol[T]):
+    """An algebra of tags with a readout."""
 
     def readout(
         self, tags: Sequence[T], concepts: Concepts, values: Sequence[Hashable], **about: Any
