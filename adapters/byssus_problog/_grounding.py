@@ -303,14 +303,16 @@ class _Reader:
             probs.append(self._probability(atom))
             self.nodes[number] = ("literal", (len(self.concepts), position))
         total = sum(probs)
-        first = next(iter(group.values()))
+        name = next(iter(group.values())).name
+        if name.functor == "choice":  # ProbLog's: choice(clause, option, head, ...)
+            name = name.args[2]
         if total > 1 + 1e-9:
             raise ProbabilityError(
-                f"the probabilities of the disjunction of {first.name} sum to {total:g}, above 1"
+                f"the probabilities of the disjunction of {name} sum to {total:g}, above 1"
             )
         if total < 1 - 1e-9:  # else there is no world in which none of them holds
             probs.append(1.0 - total)
-        self.concepts.append(Concept(str(first.name), len(probs), probs=tuple(probs)))
+        self.concepts.append(Concept(str(name), len(probs), probs=tuple(probs)))
 
     def _probability(self, atom: Any) -> float:
         label = atom.probability

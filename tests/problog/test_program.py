@@ -573,3 +573,10 @@ def test_a_black_box_and_its_program_pickle() -> None:
     p = random_probs(4, 2, 10)
     torch.testing.assert_close(other(digit=p).probs, program(digit=p).probs)
     assert pickle.loads(pickle.dumps(demo.add))(3, 4) == 7
+
+
+def test_a_disjunction_is_sampled_under_the_name_of_its_first_head() -> None:
+    text = "0.2::b(1); 0.5::b(2). 0.4::c.\na :- b(1), c. a :- b(2).\nquery(a).\n"
+    program = Program(text, provenance="mixed", sampled=["b(1)"], worlds=byssus.exhaustive)
+    assert program.plan().sampled == ("b(1)",)
+    torch.testing.assert_close(program()["a"], torch.tensor([0.2 * 0.4 + 0.5]))
