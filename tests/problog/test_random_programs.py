@@ -199,7 +199,7 @@ def test_lost(case: Case) -> None:
     check_exact(case)
 
 
-@_FEWER
+@_SETTINGS
 @given(case=cases())
 def test_gradcheck(case: Case) -> None:
     oracle = Oracle(case)
@@ -262,7 +262,7 @@ def by_query(program: Program, probs: Tensor, queries: tuple[str, ...]) -> Tenso
     return torch.stack([columns.get(query, zero) for query in queries], 1)
 
 
-@_FEWER
+@_SETTINGS
 @given(mask=st.integers(0, 63), sampled=st.integers(0, 3), case=cases(failing=True))
 def test_all_worlds(mask: int, sampled: int, case: Case) -> None:
     """Sampled or mixed over all worlds of the sampled part is exact, in values and gradients."""
