@@ -77,7 +77,7 @@ class Distribution:
     @cached_property
     def scores(self) -> Float[Tensor, "batch outputs"]:
         """The estimator's own numbers: probabilities where exact, else see the estimator."""
-        if self._exact is not None or self._complete:
+        if self._is_exact:
             return self.probs
         return self._estimator.scores(self._the_sample)
 
@@ -87,7 +87,7 @@ class Distribution:
 
         0 for a black box that is random.
         """
-        if self._exact is not None or self._complete:
+        if self._is_exact:
             return self.probs
         if self._random:
             return torch.zeros_like(self.probs)
@@ -100,7 +100,7 @@ class Distribution:
 
         0 for a black box that is random: having seen a world does not settle what it gives.
         """
-        if self._exact is not None or self._complete:
+        if self._is_exact:
             return self.probs.new_ones(len(self))
         if self._random:
             return self.probs.new_zeros(len(self))
@@ -115,16 +115,17 @@ class Distribution:
     @cached_property
     def ess(self) -> Float[Tensor, " batch"]:
         """The effective number of distinct worlds, `(sum p)^2 / sum p^2`; infinite where exact."""
-        if self._sample is None or self._complete:
+        if self._is_exact:
             return torch.full_like(self.coverage, torch.inf)
-        worlds = self._sample.worlds
-        log_weights = self._sample.log_weights.detach().masked_fill(~worlds.distinct, -torch.inf)
+        sample = self._the_sample
+        distinct = sample.worlds.distinct
+        log_weights = sample.log_weights.detach().masked_fill(~distinct, -torch.inf)
         return torch.exp(2 * torch.logsumexp(log_weights, 1) - torch.logsumexp(2 * log_weights, 1))
 
     @property
     def bias(self) -> str:
         """What the scores and their gradients are, in expectation."""
-        return "exact" if self._exact is not None or self._complete else self._estimator.bias
+        return "exact" if self._is_exact else self._estimator.bias
 
     def loss(self, target: Target) -> Float[Tensor, ""]:
         """The loss, averaged over the batch.
@@ -144,7 +145,7 @@ class Distribution:
         """
         if isinstance(target, Tensor) and target.dim() == 2:
             return self._binary_loss(target)
-        exact = self._exact is not None or self._complete
+        exact = self._is_exact
         domain = self.domain
         scaled = isinstance(self._estimator, ISED) and not exact
         if scaled and domain is not None and domain.finite and len(domain.widths) > 1:
@@ -172,8 +173,7 @@ class Distribution:
         return len(self._sample.log_weights if self._sample is not None else self.probs)
 
     def __repr__(self) -> str:
-        exact = self._sample is None or self._complete
-        kind = "exact" if exact else type(self._estimator).__name__
+        kind = "exact" if self._is_exact else type(self._estimator).__name__
         return f"Distribution({kind}, batch={len(self)}, values=[{listed(self.values, 6)}])"
 
     @property
@@ -184,6 +184,10 @@ class Distribution:
     @property
     def _random(self) -> bool:
         return self._sample is not None and self._sample.worlds.repeats is not None
+
+    @property
+    def _is_exact(self) -> bool:
+        return self._exact is not None or self._complete
 
     @property
     def _complete(self) -> bool:
@@ -203,7 +207,7 @@ class Distribution:
         wanted = target.to(self.probs.dtype)
         if not bool(((wanted == 0) | (wanted == 1)).all()):
             raise TargetError("targets of shape (batch, outputs) must be zeros and ones")
-        if self._exact is None and not self._complete and isinstance(self._estimator, ISED):
+        if not self._is_exact and isinstance(self._estimator, ISED):
             # Auto's own loss is a likelihood, of outputs that exclude one another.
             return ISED.loss(self._estimator, self._the_sample, wanted)
         return binary_cross_entropy(self.scores.clamp(0, 1), wanted)
@@ -247,7 +251,7 @@ class Distribution:
         known: dict[Hashable, list[int]] = {}
         rows, columns = [], []
         for row, value in enumerate(self._list(target)):
-            key = type(value), value  # 1 is not True
+            key = typed(value)  # 1 is not True
             if key not in known:
                 known[key] = self._find(value, row)
             rows += [row] * len(known[key])
