@@ -6,6 +6,7 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import byssus
 from byssus.errors import ByssusError
@@ -27,13 +28,45 @@ def main(arguments: Sequence[str] | None = None) -> int:
     demo.add_argument("--epochs", type=_count, default=5)
     demo.add_argument("--seed", type=_count, default=0)
     demo.add_argument("--json", action="store_true", help="end with the result as a JSON object")
+    _add_run(commands)
     options = parser.parse_args(arguments)
     try:
-        _demo(options)
+        (_demo if options.command == "demo" else _run)(options)
     except ByssusError as error:
         sys.stderr.write(f"byssus: {error}\n")
         return 1
     return 0
+
+
+def _add_run(commands: Any) -> None:
+    run = commands.add_parser("run", help="run a .scl program and print what it queries")
+    run.add_argument("file", help="the program")
+    run.add_argument(
+        "--provenance",
+        default="auto",
+        help="auto (the default), exact, sampled, mixed; or one of Scallop's: unit, proofs, "
+        "minmaxprob, addmultprob, topkproofs, ...",
+    )
+    run.add_argument(
+        "--facts",
+        metavar="FILE",
+        help='more facts, as JSON: {"edge": [[0, 1], {"tuple": [1, 2], "probability": 0.5}]}',
+    )
+    run.add_argument(
+        "--query", action="append", metavar="RELATION", help="print this, not what is queried"
+    )
+    run.add_argument("--limit", type=_count, metavar="N", help="end recursions after N rounds")
+    run.add_argument("--samples", type=_count, default=100, help="worlds, where they are sampled")
+    run.add_argument("--seed", type=_count, help="makes sampling reproducible")
+    run.add_argument("--json", action="store_true", help="end with the result as a JSON object")
+    run.add_argument("arguments", nargs="*", help="what @cmd_arg reads; after --")
+
+
+def _run(options: argparse.Namespace) -> None:
+    if not options.file.endswith(".scl"):
+        raise ByssusError(f"{options.file}: byssus runs programs of Scallop's language, *.scl")
+    # By name: the core knows no engine.
+    importlib.import_module("byssus_scallop._cli").run(options)
 
 
 def _demo(options: argparse.Namespace) -> None:

@@ -1,0 +1,107 @@
+"""Scallop programs with byssus's provenances: `import byssus_scallop as scallopy`.
+
+The language of Scallop, on an engine of its own: nothing but byssus need be installed.
+"""
+
+from . import input_output as io
+from .attribute import ForeignAttributeProcessor, foreign_attribute
+from .collection import ScallopCollection
+from .context import ScallopContext
+from .foreign import (
+    Facts,
+    ForeignFunction,
+    ForeignPredicate,
+    GenericTypeParameter,
+    foreign_function,
+    foreign_predicate,
+)
+from .input_mapping import InputMapping
+from .module import ForwardFunction, ScallopForwardFunction
+from .value_types import (
+    Any,
+    DateTime,
+    Duration,
+    Entity,
+    Float,
+    Integer,
+    Number,
+    SignedInteger,
+    String,
+    Symbol,
+    Tensor,
+    UnsignedInteger,
+    bool,
+    char,
+    f32,
+    f64,
+    i128,
+    i16,
+    i32,
+    i64,
+    i8,
+    isize,
+    u128,
+    u16,
+    u32,
+    u64,
+    u8,
+    usize,
+)
+
+Context = ScallopContext
+Module = ScallopForwardFunction
+Map = InputMapping
+Generic = GenericTypeParameter
+ff = foreign_function
+fp = foreign_predicate
+
+__all__ = [
+    "Any",
+    "Context",
+    "DateTime",
+    "Duration",
+    "Entity",
+    "Facts",
+    "Float",
+    "ForeignAttributeProcessor",
+    "ForeignFunction",
+    "ForeignPredicate",
+    "ForwardFunction",
+    "Generic",
+    "GenericTypeParameter",
+    "InputMapping",
+    "Integer",
+    "Map",
+    "Module",
+    "Number",
+    "ScallopCollection",
+    "ScallopContext",
+    "ScallopForwardFunction",
+    "SignedInteger",
+    "String",
+    "Symbol",
+    "Tensor",
+    "UnsignedInteger",
+    "bool",
+    "char",
+    "f32",
+    "f64",
+    "ff",
+    "foreign_attribute",
+    "foreign_function",
+    "foreign_predicate",
+    "fp",
+    "i128",
+    "i16",
+    "i32",
+    "i64",
+    "i8",
+    "io",
+    "isize",
+    "u128",
+    "u16",
+    "u32",
+    "u64",
+    "u8",
+    "usize",
+]

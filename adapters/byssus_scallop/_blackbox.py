@@ -1,0 +1,552 @@
+"""Black boxes that a program declares.
+
+```
+@blackbox("leaf.py:leaf_id", samples=100, on_error="discard")
+type leaf_id(bound margin: String, bound shape: String, species: String)
+
+@blackbox("leaf.py:leaf_id")
+type $leaf_id(margin: String, shape: String) -> String
+
+@blackbox("formula.py:evaluate", over=["symbol"])
+type value(result: f32)
+```
+
+The first argument is a file, relative to the program's, and a function in it; or `package.module`
+and a function; or the name of a function that was registered from Python. Without it the
+declaration's own name is looked for among those that were registered; and one registered under
+the declaration's name stands in for any file.
+
+**What is called.** The function gets the bound columns, all before the others, as positional
+arguments; with `over`, the contents of whole relations, each a tuple (of rows; of values, for a
+relation of one column).
+
+**What it answers.** With one free column, its value; with several, a tuple; with none, whether it
+holds. Several answers are a list, a set or a generator (with `many=True` any iterable), and none
+an empty one. A dictionary from answers to probabilities, or a `byssus.Distribution` of one example,
+is one of its answers with its probability: they exclude one another.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import sys
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any, cast
+
+import numpy as np
+from torch import Tensor
+
+from byssus import (
+    BlackBox,
+    BlackBoxOutputError,
+    Boolean,
+    ByssusError,
+    Distribution,
+    DomainError,
+)
+from byssus._calls import Arguments, Caller, Outcome
+
+from . import _values
+from ._syntax import ArgumentType, FunctionType, RelationType, RelationTypes, Span
+from .attribute import AttributeAction, ForeignAttributeProcessor, ItemNode, RemoveItemAction
+from .foreign import exporter
+
+__all__ = [
+    "Answer",
+    "BlackBoxDeclaration",
+    "BlackBoxes",
+    "ForeignBox",
+    "RegisterBlackBoxAction",
+]
+
+Answer = tuple[Any, tuple[Hashable, ...]]
+"""A probability (None for certain, else a float or a scalar tensor) and the free columns' values.
+
+The uncertain ones among a call's answers exclude one another.
+"""
+
+_CALLING = ("on_error", "budget", "timeout", "vectorized", "concurrency", "memo", "check")
+_READING = ("samples", "over", "many")
+
+
+@dataclass(frozen=True)
+class BlackBoxDeclaration:
+    """A relation or function of the program that is a black box.
+
+    Attributes:
+        name: of the relation, or of the function without its dollar.
+        types: the value types of all columns, the bound ones first.
+        columns: their names, None where there is none.
+        bound: how many are arguments; 0 with `over`.
+        function: whether it was declared as `type $name(...) -> T`; its one free column is last.
+        box: what is called.
+        over: relations whose whole contents are the arguments, one each.
+        samples: worlds an example where it is sampled, or None for the program's.
+        span: of the declaration.
+        convert: from an outcome of `box` to the answers.
+    """
+
+    name: str
+    types: tuple[str, ...]
+    columns: tuple[str | None, ...]
+    bound: int
+    function: bool
+    box: BlackBox
+    over: tuple[str, ...]
+    samples: int | None
+    span: Span
+    convert: Callable[[Any], list[Answer]]
+
+
+@dataclass(frozen=True)
+class RegisterBlackBoxAction(AttributeAction):
+    """Declare a black box."""
+
+    declaration: BlackBoxDeclaration
+
+
+class ForeignBox(BlackBox):
+    """A black box that rules ask: its arguments are whatever they derive, so have no domains.
+
+    Its outcomes are tuples of `Answer`.
+    """
+
+    def __init__(
+        self,
+        source: _InFile | Callable[..., Any],
+        name: str,
+        answers: _Answers,
+        types: tuple[str, ...] | None,
+        options: dict[str, Any],
+    ) -> None:
+        """Set up.
+
+        Args:
+            source: the function, or where it is.
+            name: what messages call it.
+            answers: what reads what it returns.
+            types: of its arguments; None where it takes more than values, and gets it as it is.
+            options: of `Caller`.
+        """
+        function = source.find() if isinstance(source, _InFile) else source
+        called = function if types is None else _adapted(function, types)
+        caller = Caller(called, name=name, check_output=answers, **options)
+        # A black box has a domain at least; this one's stands for none.
+        super().__init__(function, name, (Boolean(),), None, caller, "auto", 100, "auto", None)
+        self.inputs = ()
+        self._made = source, name, answers, types, options
+
+    def evaluate(self, tuples: Sequence[Arguments]) -> list[Outcome]:
+        """What the function gives on each argument tuple, or a `Failure`."""
+        return self.caller.evaluate(tuples)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A function of a file is found there again; its memo and count of calls go with the copy.
+        state = self.caller.__getstate__()
+        del state["_function"], state["_check_output"]
+        return ForeignBox, self._made, state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.caller.__setstate__({**vars(self.caller), **state})
+
+
+@dataclass(frozen=True)
+class _InFile:
+    """A function of a file or a module."""
+
+    where: str
+    path: str
+    directory: Path
+
+    def find(self) -> Callable[..., Any]:
+        """Load it.
+
+        Raises:
+            ByssusError: if it is not there, or cannot be loaded.
+        """
+        module = _load(self.where, self.directory)
+        try:
+            found: Any = functools.reduce(getattr, self.path.split("."), module)
+        except AttributeError:
+            own = inspect.getmembers(module, inspect.isfunction)
+            known = [name for name, value in own if value.__module__ == module.__name__]
+            there = f"it has {', '.join(known)}" if known else "it has no functions"
+            raise ByssusError(f"{self.where} has no function {self.path!r}; {there}") from None
+        if not callable(found):
+            raise ByssusError(f"{self.path} in {self.where} is {found!r}, which cannot be called")
+        return cast(Callable[..., Any], found)
+
+
+class BlackBoxes:
+    """The black boxes of a context: what it has registered, and what its programs declare.
+
+    A declaration that is compiled again gets the box that it had, with its memo.
+    """
+
+    def __init__(self) -> None:
+        self.registered: dict[str, Callable[..., Any]] = {}
+        self._boxes: dict[Hashable, ForeignBox] = {}
+
+    def register(self, function: Callable[..., Any], name: str | None = None) -> None:
+        """Make a function, or a `byssus.blackbox`, known to `@blackbox` under a name.
+
+        Args:
+            function: what is called.
+            name: the function's own if not given.
+
+        Raises:
+            ByssusError: if it cannot be called, or has no name.
+        """
+        if not callable(function):
+            raise ByssusError(f"{function!r} cannot be called: register a function")
+        called = name or getattr(function, "__name__", None) or getattr(function, "name", None)
+        if not isinstance(called, str) or not called:
+            raise ByssusError(f"{function!r} has no name: give name='...'")
+        self.registered[called] = function
+
+    def processor(self) -> ForeignAttributeProcessor:
+        """The attribute `@blackbox`."""
+        return ForeignAttributeProcessor("blackbox", self._process)
+
+    def _process(
+        self, item: ItemNode, target: str | None = None, **options: Any
+    ) -> list[AttributeAction]:
+        shape = _shape(item)
+        unknown = [name for name in options if name not in _CALLING + _READING]
+        if unknown:
+            raise ByssusError(
+                f"it takes no argument {unknown[0]!r}: it knows {', '.join(_READING + _CALLING)}"
+            )
+        over = options.get("over", ())
+        over = (over,) if isinstance(over, str) else tuple(over)
+        if not all(isinstance(name, str) for name in over):
+            raise ByssusError(f"over={options['over']!r}: give a list of relations' names")
+        if over and (shape.bound or shape.function):
+            raise ByssusError(
+                f"{shape.name} is over whole relations, which are its arguments, and so takes no "
+                "others: declare it as a relation with no column `bound`, or leave out over="
+            )
+        samples = options.get("samples")
+        if samples is not None and (type(samples) is not int or samples < 1):
+            raise ByssusError(f"samples={samples!r}: give a whole number of worlds, 1 or more")
+        for name in ("many", "vectorized", "memo"):
+            if not isinstance(options.get(name, False), bool):
+                raise ByssusError(f"{name}={options[name]!r}: give true or false")
+        answers = _Answers(
+            shape.name,
+            shape.types[shape.bound :],
+            shape.columns[shape.bound :],
+            options.get("many", False),
+            shape.function,
+        )
+        source = self._find(item, shape.name, target)
+        function = source.find() if isinstance(source, _InFile) else source
+        _check_arity(function, shape.name, len(over) or shape.bound)
+        calling = {name: options[name] for name in _CALLING if name in options}
+        box: BlackBox
+        convert: Callable[[Any], list[Answer]]
+        if isinstance(function, BlackBox):
+            if calling:
+                name = next(iter(calling))
+                raise ByssusError(
+                    f"{function.name} is a black box already: give {name}= to its decorator"
+                )
+            box, convert = function, answers.convert
+        else:
+            plain = over or calling.get("vectorized", False)
+            types = None if plain else shape.types[: shape.bound]
+            key = (function, shape.types, answers, types, repr(sorted(calling.items())))
+            if key not in self._boxes:
+                self._boxes[key] = ForeignBox(source, shape.name, answers, types, calling)
+            box, convert = self._boxes[key], list
+        declaration = BlackBoxDeclaration(
+            shape.name,
+            shape.types,
+            shape.columns,
+            shape.bound,
+            shape.function,
+            box,
+            over,
+            samples,
+            shape.span,
+            convert,
+        )
+        return [RemoveItemAction(), RegisterBlackBoxAction(declaration)]
+
+    def _find(self, item: ItemNode, name: str, target: str | None) -> _InFile | Callable[..., Any]:
+        if target is not None and not isinstance(target, str):
+            raise ByssusError(f'{target!r} is no function: give "file.py:function", or its name')
+        for one in (target, name):
+            if one in self.registered:
+                return self.registered[one]
+        if target is None or ":" not in target:
+            raise ByssusError(
+                f"no black box {target or name!r} is registered: register one under this name, or "
+                f'give a file and a function, @blackbox("file.py:{name}")'
+            )
+        where, _, path = target.rpartition(":")
+        file = item.attribute.span.source.file
+        return _InFile(where, path, (Path(file).parent if file is not None else Path()).resolve())
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_boxes": {}}
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """What is declared."""
+
+    name: str
+    types: tuple[str, ...]
+    columns: tuple[str | None, ...]
+    bound: int
+    function: bool
+    span: Span
+
+
+def _shape(item: ItemNode) -> _Shape:
+    node = item.node
+    function = isinstance(node, FunctionType)
+    if isinstance(node, FunctionType):
+        declared: FunctionType | RelationType = node
+    elif isinstance(node, RelationTypes) and len(node.relations) == 1:
+        declared = node.relations[0]
+    else:
+        raise ByssusError(
+            "it stands on the declaration of one relation, `type r(bound x: i32, y: i32)`, or of a "
+            "function, `type $f(x: i32) -> i32`"
+        )
+    names = [argument.type.name for argument in declared.arguments]
+    columns = [argument.name for argument in declared.arguments]
+    if isinstance(declared, FunctionType):
+        names.append(declared.result.name)
+        columns.append(None)
+    return _Shape(
+        declared.name,
+        tuple(map(item.resolve, names)),
+        tuple(columns),
+        len(declared.arguments) if function else _bound(declared.name, declared.arguments),
+        function,
+        declared.span,
+    )
+
+
+def _bound(name: str, arguments: Sequence[ArgumentType]) -> int:
+    """How many columns are bound; they come first."""
+    words = [argument.adornment == "bound" for argument in arguments]
+    if words != sorted(words, reverse=True):
+        raise ByssusError(
+            f"{name} has a bound column after one that is not: put the bound ones, which are the "
+            "arguments, before the others"
+        )
+    return sum(words)
+
+
+# Functions
+
+
+def _load(where: str, directory: Path) -> ModuleType:
+    if not where.endswith(".py"):
+        try:
+            return importlib.import_module(where)
+        except Exception as error:
+            raise ByssusError(
+                f"the module {where} cannot be imported, {type(error).__name__}: {error}; for a "
+                f"file write {where}.py"
+            ) from error
+    path = directory / where
+    try:
+        modified = path.stat().st_mtime_ns
+    except OSError as error:
+        raise ByssusError(f"there is no file {where} in {directory} ({error.strerror})") from None
+    try:
+        return _load_file(path, modified)
+    except Exception as error:
+        raise ByssusError(f"{path} cannot be loaded, {type(error).__name__}: {error}") from error
+
+
+@functools.cache
+def _load_file(path: Path, modified: int) -> ModuleType:
+    """Run a file as a module, from its source: what Python has cached may be a second old."""
+    module = ModuleType(f"byssus_scallop.blackbox.{path.stem}_{abs(hash(path)):x}")
+    module.__file__ = str(path)
+    code = compile(path.read_bytes(), str(path), "exec")
+    # Dataclasses and pickle look their module up.
+    sys.modules[module.__name__] = module
+    sys.path.insert(0, str(path.parent))
+    try:
+        exec(code, module.__dict__)
+    except BaseException:
+        del sys.modules[module.__name__]
+        raise
+    finally:
+        sys.path.remove(str(path.parent))
+    return module
+
+
+def _check_arity(function: Callable[..., Any], name: str, count: int) -> None:
+    if isinstance(function, BlackBox):
+        if isinstance(function, ForeignBox) or len(function.inputs) == count:
+            return
+        takes = f"{len(function.inputs)} arguments"
+    else:
+        try:
+            signature = inspect.signature(function)
+        except (TypeError, ValueError):  # one of C, which does not say
+            return
+        try:
+            signature.bind(*range(count))
+        except TypeError:
+            takes = str(signature)
+        else:
+            return
+    called = getattr(function, "__name__", repr(function))
+    raise ByssusError(
+        f"{called} takes {takes}, and {name} gives it {count} arguments: bind as many columns as "
+        "the function has arguments"
+    )
+
+
+def _adapted(function: Callable[..., Any], types: Sequence[str]) -> Callable[..., Any]:
+    """The function on the engine's values; what it generates is generated within the call."""
+    exported = exporter(types)
+
+    def listed(answer: Any) -> Any:
+        return list(answer) if isinstance(answer, Iterator) else answer
+
+    call_of_class = type(function).__call__
+    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call_of_class):
+
+        async def wait(*arguments: Any) -> Any:
+            return listed(await function(*exported(arguments)))
+
+        return wait
+
+    def call(*arguments: Any) -> Any:
+        return listed(function(*exported(arguments)))
+
+    return call
+
+
+# Answers
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """From what a function returns to answers, which can be hashed and remembered."""
+
+    name: str
+    types: tuple[str, ...]
+    columns: tuple[str | None, ...]
+    many: bool
+    function: bool
+
+    def __call__(self, returned: Any) -> tuple[Answer, ...]:
+        """The answers.
+
+        Raises:
+            ByssusError: says what does not fit.
+        """
+        if isinstance(returned, Distribution):
+            returned = self._distribution(returned)
+        if isinstance(returned, Mapping):
+            return self._alternatives(returned)
+        if isinstance(returned, np.ndarray | Tensor) and returned.ndim:
+            returned = returned.tolist()
+        several = isinstance(returned, list | set | frozenset | Iterator)
+        if self.many and not several:
+            several = isinstance(returned, Iterable) and not isinstance(returned, str)
+            if not several:
+                raise DomainError(f"{returned!r} is not many answers: return a list of answers")
+        if not several:
+            return self._answers([returned])
+        if self.function:
+            raise DomainError(
+                f"${self.name} is a function, with one answer: return it alone, or declare a "
+                f"relation, `type {self.name}(bound ..., result)`"
+            )
+        return self._answers(returned)
+
+    def convert(self, outcome: Any) -> list[Answer]:
+        """The answers of a black box that was made elsewhere, and has checked its outputs.
+
+        Raises:
+            BlackBoxOutputError: if they do not fit the declaration.
+        """
+        try:
+            return list(self(outcome))
+        except ByssusError as error:
+            raise BlackBoxOutputError(
+                f"{self.name} returned {outcome!r}, which does not fit its declaration: {error}; "
+                "mend the black box or the declaration",
+                name=self.name,
+                arguments=(),
+                cause=error,
+            ) from error
+
+    def _answers(self, returned: Iterable[Any]) -> tuple[Answer, ...]:
+        rows = map(self._row, returned)
+        return tuple((None, row) for row in rows if row is not None)
+
+    def _row(self, answer: Any) -> tuple[Hashable, ...] | None:
+        """The free columns of one answer; None where it says that nothing holds."""
+        if not self.types:
+            if not isinstance(answer, bool | np.bool_):
+                raise DomainError(
+                    f"{self.name} has no free column, so it tells whether it holds: return True "
+                    "or False"
+                )
+            return () if answer else None
+        if len(self.types) == 1 and not isinstance(answer, tuple):
+            answer = (answer,)
+        if not isinstance(answer, tuple) or len(answer) != len(self.types):
+            shown = ", ".join(self.types)
+            raise DomainError(
+                f"{answer!r} is no answer for the columns ({shown}): return a tuple of "
+                f"{len(self.types)}"
+                if len(self.types) > 1
+                else f"{answer!r} is no answer for a column of type {shown}: return one value"
+            )
+        whats = [c or f"column {i} of the answer" for i, c in enumerate(self.columns)]
+        return tuple(map(_values.convert, answer, self.types, whats))
+
+    def _distribution(self, returned: Distribution) -> dict[Hashable, Any]:
+        probs = returned.probs
+        if len(probs) != 1:
+            raise DomainError(
+                f"a distribution over a batch of {len(probs)} examples is no answer of one call: "
+                "return that of one example"
+            )
+        return dict(zip(returned.values, probs[0], strict=True))
+
+    def _alternatives(self, returned: Mapping[Any, Any]) -> tuple[Answer, ...]:
+        found = []
+        total = 0.0
+        for answer, probability in returned.items():
+            try:
+                given = probability.detach() if isinstance(probability, Tensor) else probability
+                number = float(given)
+            except (TypeError, ValueError):
+                number = float("nan")
+            if not 0 <= number <= 1 + _TOLERANCE:
+                raise DomainError(
+                    f"{answer!r} has the probability {probability!r}: give one from 0 to 1"
+                )
+            total += number
+            row = self._row(answer)
+            if row is not None:
+                found.append((probability if isinstance(probability, Tensor) else number, row))
+        if total > 1 + _TOLERANCE:
+            raise DomainError(
+                f"its answers have probabilities that sum to {total:g}: they exclude one another, "
+                "so give at most 1 in all"
+            )
+        return tuple(found)
+
+
+_TOLERANCE = 1e-4

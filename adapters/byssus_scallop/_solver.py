@@ -1,0 +1,390 @@
+"""From facts and their probabilities to distributions over tuples, under byssus's provenances."""
+
+from __future__ import annotations
+
+import warnings
+from collections import OrderedDict
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from byssus import (
+    ByssusError,
+    Circuit,
+    CompilationLimit,
+    Concepts,
+    Distribution,
+    Estimator,
+    Mixed,
+    Plan,
+    Sampled,
+    Worlds,
+    independent,
+)
+from byssus._sdd import Sdd
+from byssus.errors import listed
+from byssus.formula import Key
+from byssus.worlds import Sampler
+
+from ._algebra import Tags
+from ._concepts import Block, ConceptTable
+from ._engine import Engine, Limits, Row, Run, TooManyCalls, TooManyTuples
+from ._tags import Ground, MixedTags, SampledTags
+
+__all__ = ["Answer", "Inputs", "Settings", "Solver", "given_facts"]
+
+_STRUCTURES = 64
+"""So many structures of facts are kept compiled, the most recently used."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to infer.
+
+    Attributes:
+        provenance: "exact", "sampled", "mixed" or "auto".
+        samples: worlds an example.
+        estimator: how worlds become scores and a loss.
+        worlds: where worlds come from.
+        generator: makes sampling reproducible.
+        nodes: the most nodes that grounding, and then compilation, may make.
+        seconds: the most seconds that each may take.
+        sampled: for "mixed", the relations whose facts are sampled; half of them if None.
+        iterations: the most rounds of a recursion.
+    """
+
+    provenance: str = "auto"
+    samples: int = 100
+    estimator: str | Estimator = "auto"
+    worlds: Sampler = independent
+    generator: torch.Generator | None = None
+    nodes: int | None = 5_000_000
+    seconds: float | None = 60.0
+    sampled: tuple[str, ...] | None = None
+    iterations: int | None = None
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The facts of a batch.
+
+    Attributes:
+        certain: facts with no probability, `(relation, rows)`.
+        blocks: uncertain facts; a key is `(relation, row, number)`.
+        weights: for each block the probabilities, `(batch, facts)` or `(1, facts)`.
+        batch: the number of examples.
+    """
+
+    certain: tuple[tuple[str, tuple[Row, ...]], ...] = ()
+    blocks: tuple[Block, ...] = ()
+    weights: tuple[Tensor, ...] = ()
+    batch: int = 1
+
+    def check(self) -> None:
+        """Raise a `ProbabilityError` for what is no probability."""
+        for block, probs in zip(self.blocks, self.weights, strict=True):
+            block.check(probs)
+
+
+@dataclass
+class Answer:
+    """What a relation holds.
+
+    Attributes:
+        rows: its tuples, one an output.
+        distribution: their probabilities.
+    """
+
+    rows: tuple[Row, ...]
+    distribution: Distribution
+
+
+def given_facts(tags: Tags[Any], inputs: Inputs) -> dict[str, list[tuple[Row, Any]]]:
+    """The facts of a batch as the engine takes them."""
+    facts: dict[str, list[tuple[Row, Any]]] = {}
+    for relation, rows in inputs.certain:
+        facts.setdefault(relation, []).extend((row, tags.one) for row in rows)
+    for block, probs in zip(inputs.blocks, inputs.weights, strict=True):
+        group = block.keys[0] if block.exclusive else None
+        for i, key in enumerate(block.keys):
+            relation, row = key[0], key[1]  # type: ignore[index]
+            tag = tags.fact(key, probs[:, i], group)
+            facts.setdefault(relation, []).append((row, tag))
+    return facts
+
+
+@dataclass
+class _Grounding:
+    """A program grounded over one structure of facts."""
+
+    table: ConceptTable
+    ground: Ground
+    run: Run[Key]
+    circuits: dict[Any, tuple[tuple[tuple[Row, ...], ...], Circuit]] = field(default_factory=dict)
+
+
+class Solver:
+    """Runs a program over batches of facts; grounds and compiles each structure of facts once."""
+
+    def __init__(self, engine: Engine, settings: Settings) -> None:
+        self.engine = engine
+        self.settings = settings
+        self._groundings: OrderedDict[Hashable, _Grounding] = OrderedDict()
+        self._tables: OrderedDict[Hashable, ConceptTable] = OrderedDict()
+        self._sdds: dict[Hashable, Sdd] = {}
+        self._sampled_because: dict[Hashable, str] = {}
+        self._boxes = [declared.box for declared in engine.program.blackboxes]
+        self.plan: Plan | None = None
+        self.run: Run[Any] | None = None
+
+    def answer(
+        self, inputs: Inputs, outputs: Mapping[str, Sequence[Row] | None]
+    ) -> dict[str, Answer]:
+        """The distribution over the tuples of relations.
+
+        Args:
+            inputs: the facts.
+            outputs: for each relation the tuples to report on, or None for those that are found.
+        """
+        inputs.check()
+        before = sum(box.calls for box in self._boxes)
+        with ExitStack() as stack:
+            for box in {id(box): box for box in self._boxes}.values():
+                stack.enter_context(box.caller.staged())
+            result = self._answer(inputs, outputs)
+        calls = sum(box.calls for box in self._boxes) - before
+        assert self.run is not None
+        for answer in result.values():
+            answer.distribution.calls = calls
+            answer.distribution.failures = dict(self.run.failures)
+        return result
+
+    def _answer(
+        self, inputs: Inputs, outputs: Mapping[str, Sequence[Row] | None]
+    ) -> dict[str, Answer]:
+        provenance = self.settings.provenance
+        if provenance in ("sampled", "mixed"):
+            return self._estimate(inputs, outputs, provenance, "asked for")
+        structure = (inputs.blocks, inputs.certain)
+        if provenance == "exact":
+            return self._exact(inputs, outputs, structure, "asked for")
+        if structure not in self._sampled_because:
+            try:
+                return self._exact(inputs, outputs, structure, "the program compiles")
+            except (CompilationLimit, TooManyCalls, TooManyTuples) as limit:
+                self._sampled_because[structure] = str(limit)
+                warnings.warn(
+                    f"sampled: {', '.join(outputs)}: {limit}", RuntimeWarning, stacklevel=4
+                )
+        why = self._sampled_because[structure]
+        return self._estimate(inputs, outputs, "sampled", why)
+
+    # Exact
+
+    def _exact(
+        self,
+        inputs: Inputs,
+        outputs: Mapping[str, Sequence[Row] | None],
+        structure: Hashable,
+        why: str,
+    ) -> dict[str, Answer]:
+        grounding = self._grounding(inputs, structure)
+        self.run = grounding.run
+        rows, circuit = self._circuit(grounding, outputs)
+        concepts = grounding.table.concepts(inputs.weights, inputs.batch)
+        result = circuit.to(concepts.probs.device)(concepts.probs)
+        self.plan = Plan("exact", why, dict(grounding.run.asked), (), circuit.size)
+        answers, start = {}, 0
+        lost = result[:, -1]
+        for name, some in zip(outputs, rows, strict=True):
+            probs = result[:, start : start + len(some)]
+            start += len(some)
+            answers[name] = Answer(some, Distribution(_values(some), exact=probs, lost=lost))
+        return answers
+
+    def grounded(self, inputs: Inputs) -> Run[Key]:
+        """What is derived from these facts at all, in any world."""
+        return self._grounding(inputs, (inputs.blocks, inputs.certain)).run
+
+    def _grounding(self, inputs: Inputs, structure: Hashable) -> _Grounding:
+        if structure in self._groundings:
+            self._groundings.move_to_end(structure)
+            return self._groundings[structure]
+        settings = self.settings
+        table = ConceptTable(inputs.blocks)
+        ground = Ground(
+            table,
+            settings.nodes,
+            settings.seconds,
+            lambda: table.concepts(inputs.weights, inputs.batch),
+        )
+        auto = settings.provenance == "auto"
+        limits = Limits(
+            settings.iterations,
+            settings.nodes,
+            lambda box: box.box.table_limit if auto or box.over else None,
+        )
+        run = self.engine.run(
+            ground, given_facts(ground, inputs), generator=settings.generator, limits=limits
+        )
+        grounding = _Grounding(table, ground, run)
+        if not any(found.requires_grad for found in table.found) and not self._ranks():
+            self._groundings[structure] = grounding
+            if len(self._groundings) > _STRUCTURES:
+                self._groundings.popitem(last=False)
+        return grounding
+
+    def _ranks(self) -> bool:
+        """Whether what is derived depends on probabilities, or on chance."""
+        return any(
+            a.operator in ("top", "unique", "categorical", "uniform")
+            for a in self.engine.program.aggregates
+        )
+
+    def _circuit(
+        self, grounding: _Grounding, outputs: Mapping[str, Sequence[Row] | None]
+    ) -> tuple[tuple[tuple[Row, ...], ...], Circuit]:
+        key = tuple((name, None if rows is None else tuple(rows)) for name, rows in outputs.items())
+        if key not in grounding.circuits:
+            ground, tables = grounding.ground, grounding.run.tables
+            lost = ground.sum(grounding.run.lost) if grounding.run.lost else None
+            kept = ground.negate(lost)
+            chosen = []
+            roots: list[Key] = []
+            for name, rows in outputs.items():
+                table = tables[name]
+                some = tuple(_sorted(table) if rows is None else rows)
+                chosen.append(some)
+                roots += [ground.mult(table.get(row), kept) for row in some]
+            formula = ground.formula([*roots, lost])
+            circuit = Circuit.compile(
+                formula, nodes=self.settings.nodes, seconds=self.settings.seconds
+            )
+            if None in list(outputs.values()):
+                # What holds in no world is not found.
+                can = iter(circuit.satisfiable)
+                chosen = [
+                    tuple([row for row, it in zip(some, can, strict=False) if it])
+                    if rows is None
+                    else tuple([row for row, _ in zip(some, can, strict=False)])
+                    for some, rows in zip(chosen, outputs.values(), strict=True)
+                ]
+                if sum(map(len, chosen)) < len(roots):
+                    fixed = dict(zip(outputs, chosen, strict=True))
+                    grounding.circuits[key] = self._circuit(grounding, fixed)
+                    return grounding.circuits[key]
+            grounding.circuits[key] = (tuple(chosen), circuit)
+        return grounding.circuits[key]
+
+    # Sampled
+
+    def _estimate(
+        self,
+        inputs: Inputs,
+        outputs: Mapping[str, Sequence[Row] | None],
+        provenance: str,
+        why: str,
+    ) -> dict[str, Answer]:
+        settings = self.settings
+        structure = (inputs.blocks, inputs.certain)
+        table = self._tables.setdefault(structure, ConceptTable(inputs.blocks))
+        self._tables.move_to_end(structure)
+        if len(self._tables) > _STRUCTURES:
+            self._tables.popitem(last=False)
+        limits = Limits(settings.iterations, settings.nodes)
+        while True:
+            concepts = table.concepts(inputs.weights, inputs.batch)
+            exact = self._exact_concepts(table) if provenance == "mixed" else []
+            worlds = _draw(concepts, exact, settings)
+            provided: Any
+            if provenance == "mixed":
+                sdd = Sdd(concepts.widths, range(len(concepts.widths)))
+                provided = Mixed(concepts.widths, worlds, exact, settings.estimator, sdd)
+            else:
+                provided = Sampled(concepts.widths, worlds, settings.estimator)
+            tags, run = self._evaluate(table, provided, inputs, limits)
+            if not tags.incomplete:
+                break
+        self.run = run
+        names = sorted({str(key[0]) for block in inputs.blocks for key in block.keys})  # type: ignore[index]
+        self.plan = Plan(provenance, why, dict(run.asked), tuple(names))
+        answers = {}
+        for name, rows in outputs.items():
+            some = tuple(_sorted(run.tables[name]) if rows is None else rows)
+
+            def again(other: Any, name: str = name, some: tuple[Row, ...] = some) -> list[Any]:
+                tags, run = self._evaluate(table, other, inputs, limits)
+                return _tags_of(tags, run, name, some)
+
+            lost = tags.sum(run.lost) if run.lost else tags.zero
+            distribution = provided.readout(
+                _tags_of(tags, run, name, some), concepts, _values(some), lost=lost, rerun=again
+            )
+            answers[name] = Answer(some, distribution)
+        return answers
+
+    def _evaluate(
+        self, table: ConceptTable, provided: Any, inputs: Inputs, limits: Limits
+    ) -> tuple[Any, Run[Any]]:
+        tags: Any = (MixedTags if isinstance(provided, Mixed) else SampledTags)(table, provided)
+        facts = given_facts(tags, inputs)
+        return tags, self.engine.run(tags, facts, generator=self.settings.generator, limits=limits)
+
+    def _exact_concepts(self, table: ConceptTable) -> list[int]:
+        """The concepts that `mixed` does not sample."""
+        names = self.settings.sampled
+        relations: list[str] = []
+        for block in table.blocks:
+            relation = str(block.keys[0][0])  # type: ignore[index]
+            relations += [relation] * len(block.widths)
+        if names is None:
+            return list(range((len(relations) + 1) // 2, len(relations)))
+        unknown = set(names) - set(self.engine.program.relations)
+        if unknown:
+            raise ByssusError(
+                f"sampled={sorted(unknown)}: the program has the relations "
+                f"{listed(n for n, r in self.engine.program.relations.items() if not r.hidden)}"
+            )
+        return [i for i, relation in enumerate(relations) if relation not in names]
+
+
+def _tags_of(tags: Any, run: Run[Any], name: str, rows: Iterable[Row]) -> list[Any]:
+    """The tags of tuples, in the worlds that were not lost."""
+    table = run.tables[name]
+    found = [table.get(row, tags.zero) for row in rows]
+    if not run.lost:
+        return found
+    kept = tags.negate(tags.sum(run.lost))
+    return [tags.mult(tag, kept) for tag in found]
+
+
+def _draw(concepts: Concepts, exact: Sequence[int], settings: Settings) -> Worlds:
+    """Draw worlds of all but the exact concepts."""
+    if not exact:
+        return settings.worlds(concepts, settings.samples, settings.generator)
+    chosen = sorted(set(range(len(concepts.widths))) - set(exact))
+    part = Concepts(
+        torch.cat([concepts.probs[:, :0], *map(concepts.of, chosen)], 1),
+        tuple(concepts.widths[c] for c in chosen),
+    )
+    drawn = settings.worlds(part, settings.samples, settings.generator)
+    indices = drawn.indices.new_full((*drawn.indices.shape[:2], len(concepts.widths)), -1)
+    indices[:, :, chosen] = drawn.indices
+    return replace(drawn, indices=indices)
+
+
+def _sorted(rows: Iterable[Row]) -> list[Row]:
+    """Tuples in ascending order, where their values have one."""
+    try:
+        return sorted(rows)  # type: ignore[type-var]
+    except TypeError:
+        return list(rows)
+
+
+def _values(rows: Sequence[Row]) -> list[Hashable]:
+    """What outputs are called: a tuple of one is its value."""
+    return [row[0] if len(row) == 1 else row for row in rows]

@@ -1,0 +1,344 @@
+"""byssus's provenances for the engine: grounding into a formula, sampled worlds, and both mixed."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Collection, Hashable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+
+from byssus import Circuit, CompilationLimit, Formula, Mixed, Sampled
+from byssus.formula import Key, Node
+from byssus.provenance.mixed import MixedTag
+from byssus.provenance.sampled import from_bits
+
+from ._algebra import Row, Tags
+from ._concepts import Block, ConceptTable
+
+__all__ = ["Ground", "MixedTags", "SampledTags"]
+
+T = TypeVar("T")
+
+_IMPLIED = 64
+"""Of so many literals it is remembered that a conjunction implies them, to see contradictions."""
+
+
+class _Uncertain(Tags[T]):
+    """Tags over the concepts of a table, which grows as evaluation comes upon facts."""
+
+    def __init__(self, table: ConceptTable) -> None:
+        self.table = table
+
+    def literal(self, concept: int, value: int) -> T:
+        """The tag of: this concept has this value."""
+        raise NotImplementedError
+
+    def fact(self, key: Hashable, probability: Any, group: Hashable | None = None) -> T:
+        if probability is True:
+            return self.one
+        if probability is False:
+            return self.zero
+        found = self.table.literal(key)
+        if found is None:
+            self.table.append(Block((key,)), [probability])
+            found = self.table.literal(key)
+            assert found is not None
+        return self.literal(*found)
+
+    def alternatives(self, key: Hashable, probabilities: Sequence[Any]) -> Sequence[T]:
+        return self._exclusive(key, probabilities, False)
+
+    def choices(self, key: Hashable, count: int) -> Sequence[T]:
+        return self._exclusive(key, [1.0 / count] * count, True)
+
+    def _exclusive(
+        self, key: Hashable, probabilities: Sequence[Any], complete: bool
+    ) -> Sequence[T]:
+        keys = [(key, i) for i in range(len(probabilities))]
+        if self.table.literal(keys[0]) is None:
+            self.table.append(Block(tuple(keys), True, complete), probabilities)
+        return [self.fact(k, p) for k, p in zip(keys, probabilities, strict=True)]
+
+
+class Ground(_Uncertain[Key]):
+    """A tag is a node of the ground program, which becomes a formula: exact, however often read.
+
+    A tuple of a recursive relation is a node that further derivations are added to, so every
+    instance of a rule is found once; what cycles mean is settled when the formula is evaluated.
+
+    Args:
+        table: the concepts.
+        nodes: the most nodes; more raises `CompilationLimit`.
+        seconds: the most seconds from now on; the same.
+        concepts: the probabilities of one example, for aggregators that rank facts.
+    """
+
+    zero, one = None, 0
+
+    def __init__(
+        self,
+        table: ConceptTable,
+        nodes: int | None = None,
+        seconds: float | None = None,
+        concepts: Any = None,
+    ) -> None:
+        super().__init__(table)
+        self.nodes: dict[int, tuple[str, Any]] = {}
+        self._known: dict[tuple[str, Any], int] = {}
+        self._implied: dict[int, dict[int, int]] = {0: {}}
+        self._most = nodes
+        self._deadline = None if seconds is None else time.monotonic() + seconds
+        self._concepts = concepts
+
+    def literal(self, concept: int, value: int) -> Key:
+        width = self.table.widths[concept]
+        if width == 1:
+            return 0
+        # The first value of two is the negation of the second: they contradict each other.
+        positive = self._node("literal", (concept, 1 if width == 2 else value))
+        key = -positive if width == 2 and value == 0 else positive
+        self._implied.setdefault(key, {concept: value})
+        return key
+
+    def mult(self, a: Key, b: Key) -> Key:
+        if a is None or b is None or a == -b != 0:
+            return None
+        if a == 0 or a == b:
+            return b
+        if b == 0:
+            return a
+        x, y = self._implied.get(a), self._implied.get(b)
+        if x and y:
+            if len(x) > len(y):
+                x, y = y, x
+            for concept, value in x.items():
+                if y.get(concept, value) != value:
+                    return None
+        key = self._node("and", (a, b) if a < b else (b, a))
+        if key not in self._implied:
+            implied = {**(x or {}), **(y or {})}
+            if len(implied) <= _IMPLIED:
+                self._implied[key] = implied
+        return key
+
+    def add(self, a: Key, b: Key) -> Key:
+        return self.sum([a, b])
+
+    def sum(self, tags: Sequence[Key]) -> Key:
+        distinct = {tag: None for tag in tags if tag is not None}
+        if not distinct:
+            return None
+        if 0 in distinct or any(-tag in distinct for tag in distinct):
+            return 0
+        if len(distinct) == 1:
+            return next(iter(distinct))
+        return self._node("or", tuple(distinct))
+
+    def negate(self, a: Key) -> Key:
+        return 0 if a is None else None if a == 0 else -a
+
+    def insert(self, old: Key, tags: Sequence[Key], recursive: bool) -> tuple[Key, bool]:
+        if not recursive:
+            return super().insert(old, tags, recursive)
+        if old == 0:
+            return 0, False
+        some = {tag: None for tag in tags if tag is not None}
+        if old is None:
+            if not some:
+                return None, True
+            if 0 in some:
+                return 0, True
+            key = len(self.nodes) + 1
+            self.nodes[key] = ("or", some)
+            self._check()
+            return key, True
+        # It was given this node when it was new; `possible` tuples only are kept.
+        self.nodes[old][1].update(some)
+        return old, False
+
+    def possible(self, tag: Key) -> bool:
+        return tag is not None
+
+    def weight(self, tag: Key) -> float:
+        concepts = None if self._concepts is None else self._concepts()
+        if concepts is None or len(concepts.probs) != 1:
+            raise CompilationLimit(
+                "`top` and `categorical` rank facts by their probabilities, which differ between "
+                "the examples of a batch: run them on single examples, or under provenance "
+                "'sampled'"
+            )
+        return float(Circuit.compile(self.formula([tag]))(concepts.probs)[0, 0])
+
+    def formula(self, roots: Sequence[Key]) -> Formula:
+        """The ground program of these tags."""
+        nodes: dict[int, Node] = {
+            key: (kind, tuple(content)) for key, (kind, content) in self.nodes.items()
+        }
+        return Formula.from_graph(self.table.widths, nodes, list(roots))
+
+    def _node(self, kind: str, content: Any) -> int:
+        key = self._known.get((kind, content))
+        if key is None:
+            key = self._known[kind, content] = len(self.nodes) + 1
+            self.nodes[key] = (kind, content)
+            self._check()
+        return key
+
+    def _check(self) -> None:
+        count = len(self.nodes)
+        if self._most is not None and count > self._most:
+            raise CompilationLimit(
+                f"the ground program has more than {self._most} nodes: sample, or raise `nodes`"
+            )
+        if self._deadline is not None and not count % 1024 and time.monotonic() > self._deadline:
+            raise CompilationLimit("grounding has used up its seconds: sample, or raise `seconds`")
+
+
+class _Worlds(_Uncertain[T]):
+    """Tags over sampled worlds.
+
+    Attributes:
+        incomplete: whether a fact came up whose concept had not been drawn; it then counted as
+            certain, and the run has to be repeated over worlds that have the concept.
+    """
+
+    def __init__(self, table: ConceptTable, drawn: int) -> None:
+        super().__init__(table)
+        self.incomplete = False
+        self._drawn = drawn
+
+    def _is_drawn(self, concept: int) -> bool:
+        if concept < self._drawn:
+            return True
+        self.incomplete = True
+        return False
+
+
+class SampledTags(_Worlds[int]):
+    """A tag is a bitset over the worlds of the batch."""
+
+    mult_source = "{0} & {1}"
+    possible_source = "{0}"
+    joins = True
+
+    def __init__(self, table: ConceptTable, sampled: Sampled) -> None:
+        super().__init__(table, len(sampled.widths))
+        self.sampled = sampled
+        self.zero, self.one = sampled.zero, sampled.one
+
+    def literal(self, concept: int, value: int) -> int:
+        return self.sampled.literal(concept, value) if self._is_drawn(concept) else self.one
+
+    def add(self, a: int, b: int) -> int:
+        return a | b
+
+    def mult(self, a: int, b: int) -> int:
+        return a & b
+
+    def negate(self, a: int) -> int:
+        return self.one ^ a
+
+    def equal(self, a: int, b: int) -> bool:
+        return a == b
+
+    def possible(self, tag: int) -> bool:
+        return tag != 0
+
+    def weight(self, tag: int) -> float:
+        return tag.bit_count() / self.one.bit_count()
+
+    def join(
+        self, tag: int, table: Any, columns: tuple[int, ...], key: Any, rows: Collection[Row]
+    ) -> Collection[Row]:
+        # Looking a world up pays where the tag has fewer worlds than there are rows.
+        if tag.bit_count() * 2 > len(rows):
+            return rows
+        if table.worlds is None:
+            table.worlds = _by_world(table.rows)
+        found: dict[Row, None] = {}
+        for world in _bits(tag):
+            found.update(dict.fromkeys(table.worlds.get(world, ())))
+        if not columns:
+            return found
+        if len(columns) == 1:
+            return [row for row in found if row[columns[0]] == key]
+        return [row for row in found if tuple([row[i] for i in columns]) == key]
+
+    def contents(
+        self, tables: Sequence[Mapping[Row, int]], limit: int | None
+    ) -> list[tuple[tuple[tuple[Row, ...], ...], int]] | None:
+        entries = [
+            (i, row, tag)
+            for i, table in enumerate(tables)
+            for row, tag in sorted(table.items(), key=lambda entry: entry[0])
+        ]
+        count = self.sampled.count
+        held = np.zeros((len(entries), count), np.bool_)
+        for number, (_, _, tag) in enumerate(entries):
+            held[number, from_bits(tag, count)] = True
+        patterns = np.packbits(held, axis=0).T
+        worlds: dict[bytes, list[int]] = defaultdict(list)
+        for world in range(count):
+            worlds[patterns[world].tobytes()].append(world)
+        if limit is not None and len(worlds) > limit:
+            return None
+        found = []
+        for some in worlds.values():
+            content: list[list[Row]] = [[] for _ in tables]
+            for number in np.flatnonzero(held[:, some[0]]):
+                i, row, _ = entries[number]
+                content[i].append(row)
+            found.append((tuple(map(tuple, content)), sum(1 << world for world in some)))
+        return found
+
+
+class MixedTags(_Worlds[MixedTag]):
+    """A tag says for each world which diagram over the exact concepts holds there."""
+
+    def __init__(self, table: ConceptTable, mixed: Mixed) -> None:
+        super().__init__(table, len(mixed.widths))
+        self.mixed = mixed
+        self.zero, self.one = mixed.zero, mixed.one
+
+    def literal(self, concept: int, value: int) -> MixedTag:
+        return self.mixed.literal(concept, value) if self._is_drawn(concept) else self.one
+
+    def add(self, a: MixedTag, b: MixedTag) -> MixedTag:
+        return self.mixed.add(a, b)
+
+    def mult(self, a: MixedTag, b: MixedTag) -> MixedTag:
+        if a is self.one:
+            return b
+        return a if b is self.one else self.mixed.mult(a, b)
+
+    def negate(self, a: MixedTag) -> MixedTag:
+        return self.mixed.negate(a)
+
+    def equal(self, a: MixedTag, b: MixedTag) -> bool:
+        return self.mixed.equal(a, b)
+
+    def possible(self, tag: MixedTag) -> bool:
+        return bool(tag)
+
+
+def _by_world(rows: Mapping[Row, int]) -> dict[int, list[Row]]:
+    """The rows that each world has."""
+    found: dict[int, list[Row]] = defaultdict(list)
+    for row, tag in rows.items():
+        for world in _bits(tag):
+            found[world].append(row)
+    return found
+
+
+def _bits(tag: int) -> list[int]:
+    """The positions of the bits that are set."""
+    if tag.bit_count() > 8:
+        return [int(i) for i in from_bits(tag, tag.bit_length())]
+    found = []
+    while tag:
+        low = tag & -tag
+        found.append(low.bit_length() - 1)
+        tag ^= low
+    return found

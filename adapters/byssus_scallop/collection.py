@@ -1,0 +1,67 @@
+"""The tuples of a relation, as Python code gets them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from . import _values
+
+__all__ = ["ScallopCollection"]
+
+_UNTAGGED = ("unit", "proofs")
+
+
+class ScallopCollection:
+    """The tuples of a relation after a run, in ascending order.
+
+    Iterating gives `(tag, tuple)`, or just tuples under the provenances `unit` and `proofs`.
+    Values are ints, floats, bools and strings; dates and durations are strings too.
+
+    Attributes:
+        provenance: the name of the provenance that it was computed with.
+    """
+
+    def __init__(
+        self,
+        provenance: str,
+        rows: Iterable[tuple[Any, tuple[Any, ...]]],
+        types: Sequence[str],
+    ) -> None:
+        """Sort and export.
+
+        Args:
+            provenance: its name.
+            rows: pairs of a tag, as users see it, and a tuple, as the engine holds it.
+            types: the types of the columns.
+        """
+        self.provenance = provenance
+        ordered = sorted(rows, key=lambda pair: [_order(value) for value in pair[1]])
+        self._rows = [(tag, tuple(map(_values.export, values, types))) for tag, values in ordered]
+        self._types = tuple(types)
+
+    def __iter__(self) -> Iterator[Any]:
+        if self.provenance in _UNTAGGED:
+            return (values for _, values in self._rows)
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __repr__(self) -> str:
+        shown = []
+        for tag, values in self._rows:
+            prefix = "" if self.provenance in _UNTAGGED else f"{_number(tag)}::"
+            shown.append(f"{prefix}({', '.join(map(repr, values))})")
+        return "{" + ", ".join(shown) + "}"
+
+
+def _order(value: Any) -> tuple[bool, Any]:
+    """Not-a-numbers come last, and tensors, which have no order, as they come."""
+    if isinstance(value, _values.Tensor) or value != value:
+        return True, 0
+    return False, value
+
+
+def _number(tag: Any) -> Any:
+    return tag.item() if hasattr(tag, "item") and getattr(tag, "ndim", 1) == 0 else tag

@@ -1,0 +1,378 @@
+"""Programs as torch modules: batches of facts in, tensors of probabilities out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from byssus import ByssusError, Distribution, EmptyBatchError, ShapeError
+from byssus.errors import listed
+
+from ._engine import Row
+from ._inputs import merged
+from ._solver import Answer, Inputs
+from .context import ScallopContext
+from .output_mapping import OutputMapping, output_mapping
+
+__all__ = ["ForwardFunction", "ScallopForwardFunction"]
+
+_Structure = Hashable
+
+
+class ScallopForwardFunction(nn.Module):
+    """A program as a torch module; `Module` for short.
+
+    A drop-in for `scallopy.Module`.
+
+    Args:
+        file: the path of a `.scl` file.
+        program: the text of a program.
+        relations: `(name, types)` of relations to declare.
+        rules: rules to add.
+        facts: facts to add, by relation.
+        provenance: see `ScallopContext`.
+        non_probabilistic: relations whose facts are given without probabilities.
+        input_mappings: for each relation what the positions of its tensor mean.
+        output_relation: what is asked for; `output_mapping`: the tuples to report on.
+        output_mappings: the same for several relations.
+        retain_topk: for each relation how many facts are kept, the most probable ones.
+        iter_limit: the most rounds of a recursion.
+        options: the others of `ScallopContext` and of `forward_function`.
+
+    Example:
+        >>> sum_2 = Module(
+        ...     program='''
+        ...         type digit_1(a: i32), digit_2(b: i32)
+        ...         rel sum_2(a + b) = digit_1(a) and digit_2(b)
+        ...     ''',
+        ...     provenance="exact",
+        ...     input_mappings={"digit_1": range(10), "digit_2": range(10)},
+        ...     output_mappings={"sum_2": range(19)},
+        ... )
+        >>> p = torch.full((16, 10), 0.1)
+        >>> sum_2(digit_1=p, digit_2=p).shape
+        torch.Size([16, 19])
+    """
+
+    def __init__(
+        self,
+        file: str | None = None,
+        program: str | None = None,
+        relations: Sequence[tuple[str, Any]] | None = None,
+        rules: Sequence[str] | None = None,
+        facts: Mapping[str, Sequence[Any]] | None = None,
+        provenance: str = "difftopkproofs",
+        custom_provenance: Any = None,
+        non_probabilistic: Sequence[str] | str | None = None,
+        input_mappings: Mapping[str, Any] | None = None,
+        output_relation: str | None = None,
+        output_mapping: Any = None,
+        output_mappings: Mapping[str, Any] | None = None,
+        k: int = 3,
+        train_k: int | None = None,
+        test_k: int | None = None,
+        wmc_with_disjunctions: bool | None = None,
+        early_discard: bool | None = None,
+        iter_limit: int | None = None,
+        retain_topk: Mapping[str, int] | None = None,
+        jit: bool = False,
+        jit_name: str = "",
+        jit_recompile: bool = False,
+        dispatch: str = "parallel",
+        sparse_jacobian: bool = False,
+        monitors: Sequence[str] = (),
+        *,
+        distribution: bool = False,
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        self.ctx = ScallopContext(
+            provenance,
+            custom_provenance,
+            k,
+            bool(wmc_with_disjunctions),
+            train_k,
+            test_k,
+            monitors=monitors,
+            **options,
+        )
+        if file is not None:
+            self.ctx.import_file(file)
+        if program is not None:
+            self.ctx.add_program(program)
+        for name, types in relations or ():
+            self.ctx.add_relation(name, types)
+        for rule in rules or ():
+            self.ctx.add_rule(rule)
+        if non_probabilistic is not None:
+            self.ctx.set_non_probabilistic(non_probabilistic)
+        for name, mapping in (input_mappings or {}).items():
+            self.ctx.set_input_mapping(name, mapping)
+        for name, amount in (retain_topk or {}).items():
+            self.ctx.set_sample_topk_facts(name, amount)
+        for name, elements in (facts or {}).items():
+            self.ctx.add_facts(name, elements)
+        self.ctx.set_iter_limit(iter_limit)
+        if early_discard is not None:
+            self.ctx.set_early_discard(early_discard)
+        self.forward_fn = self.ctx.forward_function(
+            output_relation,
+            output_mapping,
+            output_mappings,
+            dispatch=dispatch,
+            jit=jit,
+            jit_name=jit_name,
+            recompile=jit_recompile,
+            sparse_jacobian=sparse_jacobian,
+            distribution=distribution,
+        )
+
+    def forward(self, *arguments: Any, **inputs: Any) -> Any:
+        """Run the program on a batch; see `ForwardFunction.forward`."""
+        return self.forward_fn(*arguments, **inputs)
+
+
+class ForwardFunction(nn.Module):
+    """A context's program over batches; made by `ScallopContext.forward_function`.
+
+    Attributes:
+        ctx: the context.
+        outputs: the relations that are asked for.
+        output_mappings: for each, which tuples are reported on; None for those that are found.
+    """
+
+    def __init__(
+        self,
+        ctx: ScallopContext,
+        output: str | None = None,
+        mapping: Any = None,
+        output_mappings: Mapping[str, Any] | None = None,
+        dispatch: str = "parallel",
+        distribution: bool = False,
+    ) -> None:
+        super().__init__()
+        if dispatch not in ("single", "serial", "parallel"):
+            raise ByssusError(
+                f"dispatch={dispatch!r}: there are 'single', 'serial' and 'parallel'; here they "
+                "do the same"
+            )
+        self.ctx = ctx
+        self.distribution = distribution
+        self.register_buffer("_probe", torch.empty(0), persistent=False)
+        asked = {output: mapping} if output else dict(output_mappings or {})
+        self.output_mappings = {name: self._mapping(name, m) for name, m in asked.items()}
+        self.outputs = list(asked)
+
+    def forward(
+        self,
+        disjunctions: Mapping[str, Sequence[Any]] | None = None,
+        output_relations: Any = None,
+        output_mappings: Any = None,
+        **inputs: Any,
+    ) -> Any:
+        """Run the program on a batch.
+
+        Args:
+            disjunctions: for each relation and each example, lists of positions of facts that
+                are alternatives of one another.
+            output_relations: what is asked for, if not as constructed: a name for all examples, or
+                for each example a name or a list of names.
+            output_mappings: the tuples to report on, if not as constructed.
+            inputs: for each relation a tensor `(batch, *mapping.shape)` of probabilities, or for
+                each example such a tensor or a list of facts `(probability, tuple)`.
+
+        Returns:
+            `(batch, outputs)`; for a mapping that is a single tuple `(batch,)`; with no mapping
+            `(tuples, (batch, tuples))`. A dictionary of these for several relations. They are
+            probabilities under "exact" and Scallop's provenances, the estimator's scores under
+            "sampled" and "mixed". With `distribution=True`, `byssus.Distribution` instead.
+
+        Raises:
+            ShapeError, ProbabilityError: a tensor that does not fit.
+            ByssusError: an unknown relation, facts that do not fit, a call that failed.
+        """
+        mappings = self._asked(output_relations, output_mappings)
+        batch = _batch_size(inputs)
+        ctx = self.ctx
+        dense: list[Inputs] = []
+        sparse: list[list[Inputs]] = [[] for _ in range(batch)]
+        for name, given in inputs.items():
+            ctx._require(name)
+            if isinstance(given, Tensor) or all(isinstance(one, Tensor) for one in given):
+                tensor = given if isinstance(given, Tensor) else torch.stack(list(given))
+                dense.append(self._dense(name, tensor))
+                continue
+            groups = (disjunctions or {}).get(name)
+            if groups is not None and len(groups) != batch:
+                raise ByssusError(
+                    f"disjunctions of {name}: {len(groups)} for {batch} examples; give one list "
+                    "of groups an example"
+                )
+            for example, facts in enumerate(given):
+                if isinstance(facts, Tensor):
+                    sparse[example].append(self._dense(name, facts[None]))
+                else:
+                    own = None if groups is None else groups[example]
+                    sparse[example].append(ctx._facts_of(name, facts, own))
+        per_example = isinstance(output_relations, list)
+        groups_: dict[_Structure, list[int]] = {}
+        examples = [merged(parts, 1) for parts in sparse]
+        for example, one in enumerate(examples):
+            names = tuple(mappings[example]) if per_example else ()
+            groups_.setdefault((one.certain, one.blocks, names), []).append(example)
+        results: list[tuple[list[int], dict[str, Answer]]] = []
+        for indices in groups_.values():
+            asked = mappings[indices[0]] if per_example else mappings
+            everything = len(indices) == batch
+            parts = dense if everything else [_rows(part, indices) for part in dense]
+            some = [examples[i] for i in indices]
+            stacked = Inputs(
+                some[0].certain,
+                some[0].blocks,
+                tuple(torch.cat(ws) for ws in zip(*[one.weights for one in some], strict=True)),
+            )
+            # Given ones first: they say what kind of tensor the result is.
+            together = merged([*parts, stacked, ctx._given()], len(indices))
+            outputs = {name: None if m is None else m.tuples for name, m in asked.items()}
+            results.append((indices, ctx._answers(together, outputs, self.training)))
+        found = {
+            name: self._combined(name, mapping, results, batch)
+            for name, mapping in _all_mappings(mappings)
+        }
+        return next(iter(found.values())) if len(found) == 1 else found
+
+    def _mapping(self, name: str, mapping: Any) -> OutputMapping | None:
+        self.ctx._require(name)
+        made = output_mapping(mapping, name)
+        if made is None:
+            return None
+        return OutputMapping(
+            tuple(self.ctx._convert(name, row) for row in made.tuples), made.single
+        )
+
+    def _asked(self, relations: Any, mappings: Any) -> Any:
+        """For all examples, or in a list for each: the relations and their output mappings."""
+        if isinstance(relations, list):
+            every = []
+            for names in relations:
+                names = [names] if isinstance(names, str) else list(names)
+                for name in names:
+                    self.ctx._require(name)
+                every.append(dict.fromkeys(names))
+            return every
+        if isinstance(relations, str):
+            if isinstance(mappings, Mapping):
+                mappings = mappings.get(relations)
+            known = self.output_mappings.get(relations)
+            return {relations: known if mappings is None else self._mapping(relations, mappings)}
+        if isinstance(mappings, Mapping):
+            return {name: self._mapping(name, mapping) for name, mapping in mappings.items()}
+        if mappings is not None and len(self.outputs) == 1:
+            return {self.outputs[0]: self._mapping(self.outputs[0], mappings)}
+        if not self.outputs:
+            raise ByssusError(
+                "nothing is asked for: give the module an `output_relation` or "
+                "`output_mappings={relation: tuples}`"
+            )
+        return self.output_mappings
+
+    def _dense(self, name: str, tensor: Tensor) -> Inputs:
+        """The facts of a relation that is given as a tensor."""
+        if not self.ctx.has_input_mapping(name):
+            raise ByssusError(
+                f"{name} is given as a tensor and has no input mapping: say what its positions "
+                f"mean, as in input_mappings={{{name!r}: range(10)}}"
+            )
+        if not tensor.is_floating_point():
+            raise ShapeError(
+                f"{name}: a tensor of {tensor.dtype} holds no probabilities; give a floating "
+                "point one"
+            )
+        return self.ctx._dense(name, tensor)
+
+    def _combined(
+        self,
+        name: str,
+        mapping: OutputMapping | None,
+        results: Sequence[tuple[list[int], dict[str, Answer]]],
+        batch: int,
+    ) -> Any:
+        """One result of those of all structures."""
+        some = [(indices, found[name]) for indices, found in results if name in found]
+        if mapping is not None:
+            rows: tuple[Row, ...] = tuple(mapping.tuples)
+        else:
+            rows = tuple(dict.fromkeys(row for _, answer in some for row in answer.rows))
+            if len(some) > 1:
+                rows = tuple(sorted(rows))
+        column = {row: i for i, row in enumerate(rows)}
+
+        def spread(pick: Callable[[Distribution], Tensor]) -> Tensor:
+            parts = [pick(answer.distribution) for _, answer in some]
+            if len(some) == 1 and len(some[0][0]) == batch:
+                return parts[0]
+            wide = parts[0].new_zeros(batch, len(rows))
+            for (indices, answer), part in zip(some, parts, strict=True):
+                columns = [column[row] for row in answer.rows]
+                at = torch.tensor(indices, device=wide.device)[:, None]
+                to = torch.tensor(columns, dtype=torch.int64, device=wide.device)[None]
+                wide = wide.index_put((at, to), part)
+            return wide
+
+        if self.distribution:
+            if len(some) == 1 and len(some[0][0]) == batch:
+                return some[0][1].distribution
+            if self.ctx.provenance != "exact":
+                raise ByssusError(
+                    "distribution=True with worlds sampled needs examples with the same facts: "
+                    "give them as tensors, or one structure at a time"
+                )
+            lost = torch.zeros(batch, dtype=some[0][1].distribution.probs.dtype)
+            for indices, answer in some:
+                lost = lost.index_put((torch.tensor(indices),), answer.distribution.lost)
+            values = [row[0] if len(row) == 1 else row for row in rows]
+            return Distribution(values, exact=spread(lambda d: d.probs), lost=lost)
+        result = spread(lambda d: d.scores)
+        probe = self.get_buffer("_probe")
+        if probe.device.type != "cpu":
+            result = result.to(probe.device)
+        if mapping is None:
+            return list(rows), result
+        return result[:, 0] if mapping.single else result
+
+
+def _batch_size(inputs: Mapping[str, Any]) -> int:
+    if not inputs:
+        raise EmptyBatchError("no facts are given: give them by relation, as in module(digit=...)")
+    sizes = {}
+    for name, given in inputs.items():
+        if not isinstance(given, Tensor | list | tuple) or (
+            isinstance(given, Tensor) and given.dim() == 0
+        ):
+            raise ByssusError(
+                f"{name}: give a tensor whose first dimension is the batch, or a list with one "
+                f"entry an example, not {type(given).__name__}"
+            )
+        sizes[name] = len(given)
+    if len(set(sizes.values())) > 1:
+        raise ShapeError(f"the batch sizes differ: {sizes}")
+    size = next(iter(sizes.values()))
+    if size == 0:
+        raise EmptyBatchError(f"a batch of no examples: {listed(inputs)}")
+    return size
+
+
+def _rows(part: Inputs, indices: Sequence[int]) -> Inputs:
+    """Some examples of a batch."""
+    at = torch.tensor(indices)
+    weights = tuple(w if len(w) == 1 else w[at.to(w.device)] for w in part.weights)
+    return Inputs(part.certain, part.blocks, weights, len(indices))
+
+
+def _all_mappings(mappings: Any) -> list[tuple[str, OutputMapping | None]]:
+    if isinstance(mappings, list):
+        return list({name: None for one in mappings for name in one}.items())
+    return list(mappings.items())
