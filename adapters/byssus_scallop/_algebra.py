@@ -102,6 +102,14 @@ class Tags(Generic[T]):
         """How probable a fact is, for `top` and `categorical`."""
         raise NotImplementedError
 
+    def output(self, tag: T) -> Any:
+        """What users get for a tag."""
+        return tag
+
+    def outputs(self, tags: Sequence[T | None]) -> Any:
+        """What users get for several tags, None being that of no tuple: a list, or a tensor."""
+        return [0.0 if tag is None else self.output(tag) for tag in tags]
+
     def join(
         self, tag: T, table: Any, columns: tuple[int, ...], key: Any, rows: Collection[Row]
     ) -> Collection[Row]:

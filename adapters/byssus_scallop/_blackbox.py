@@ -513,7 +513,10 @@ class _Answers:
                 else f"{answer!r} is no answer for a column of type {shown}: return one value"
             )
         whats = [c or f"column {i} of the answer" for i, c in enumerate(self.columns)]
-        return tuple(map(_values.convert, answer, self.types, whats))
+        try:
+            return tuple(map(_values.convert, answer, self.types, whats))
+        except ByssusError as error:
+            raise DomainError(str(error).rstrip(".")) from None
 
     def _distribution(self, returned: Distribution) -> dict[Hashable, Any]:
         probs = returned.probs

@@ -257,7 +257,8 @@ class _Writer:
 
     def keys(self, columns: Sequence[Column]) -> tuple[list[int], list[int]]:
         """Columns whose values are known before the scan, and those to check after it."""
-        keys, later = [], []
+        keys: list[int] = []
+        later: list[int] = []
         for i, column in enumerate(columns):
             if isinstance(column, Check):
                 known = all(v in self.variables for v in _variables(column.term))

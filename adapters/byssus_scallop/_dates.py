@@ -131,6 +131,7 @@ _UNITS = {
     "milliseconds": 10**6,
     "msecs": 10**6,
     "seconds": _SECOND,
+    "secs": _SECOND,
     "hours": 3600 * _SECOND,
     "hrs": 3600 * _SECOND,
     "days": 86400 * _SECOND,

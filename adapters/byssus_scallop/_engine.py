@@ -26,7 +26,7 @@ __all__ = ["Database", "Engine", "Limits", "Row", "Run", "Table"]
 T = TypeVar("T")
 Row = tuple[Hashable, ...]
 
-_ROUNDS = 10_000
+_ROUNDS = 1_000
 """The most rounds in which black boxes may be asked, if there is no other limit."""
 
 

@@ -6,6 +6,7 @@ characters.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
@@ -14,34 +15,45 @@ import numpy as np
 
 from ._hash import hashed
 from ._types import FAMILIES, RANGES
-from ._values import Dropped, Entity, Tensor, display
+from ._values import Dropped, Tensor, display, rounded
 from .foreign import ForeignFunction
 
-__all__ = ["FUNCTIONS", "byte_offset", "parse_entity"]
+__all__ = ["FUNCTIONS", "byte_offset"]
 
 _FLOATS = FAMILIES["Float"]
 
 
 def _float_function(
-    name: str, ufunc: np.ufunc, arity: int = 1, positive: bool = False
+    name: str, compute: Callable[..., float], arity: int = 1, positive: bool = False
 ) -> ForeignFunction:
-    """A function of floats, computed in their own precision; `positive` for its domain."""
+    """A function of floats; `positive` if of positive ones only."""
 
     def implement(types: tuple[str, ...], result: str) -> Callable[..., float]:
-        scalar = np.float32 if result == "f32" else np.float64
-
         def function(*arguments: float) -> float:
             if positive and arguments[0] <= 0:
                 raise Dropped("logarithm of no positive number")
-            with np.errstate(all="ignore"):
-                value = float(ufunc(*map(scalar, arguments)))
+            try:
+                value = compute(*arguments)
+            except OverflowError:
+                value = math.inf
+            except ValueError:
+                value = math.nan
             if value != value:
                 raise Dropped("not a number")
-            return value
+            return rounded(value) if result == "f32" else value
 
         return function
 
     return ForeignFunction(name, ("T",) * arity, "T", implement, {"T": "Float"})
+
+
+def _powf(base: float, exponent: float) -> float:
+    try:
+        return math.pow(base, exponent)
+    except (OverflowError, ValueError):
+        # numpy tells the infinities, of either sign, from what is not a number.
+        with np.errstate(all="ignore"):
+            return float(np.power(base, exponent))
 
 
 def _number_function(
@@ -69,6 +81,10 @@ def _fitting(value: int, type_: str) -> int:
     if not least <= value <= greatest:
         raise Dropped("overflow")
     return value
+
+
+def _whole(rounding: Callable[[float], int], value: float) -> float:
+    return float(rounding(value)) if math.isfinite(value) else value
 
 
 def _extreme(pick: Callable[..., Any]) -> Callable[..., Any]:
@@ -150,11 +166,6 @@ def _datetime(name: str, result: str, function: Callable[[datetime], int]) -> Fo
     return _plain(f"datetime_{name}", ("DateTime",), result, function)
 
 
-def parse_entity(parse: Callable[[str], Entity]) -> ForeignFunction:
-    """`$parse_entity`, given what makes an entity of a text such as `Cons(1, Nil())`."""
-    return _plain("parse_entity", ("String",), "Entity", parse)
-
-
 def _sign_of_float(value: float) -> float:
     return float((value > 0) - (value < 0))
 
@@ -174,21 +185,21 @@ FUNCTIONS: dict[str, ForeignFunction] = {
     function.name: function
     for function in [
         _number_function("abs", lambda value, type_: _fitting(abs(value), type_), abs),
-        _number_function("floor", _same, lambda value: float(np.floor(value))),
-        _number_function("ceil", _same, lambda value: float(np.ceil(value))),
+        _number_function("floor", _same, lambda value: _whole(math.floor, value)),
+        _number_function("ceil", _same, lambda value: _whole(math.ceil, value)),
         _number_function("sign", _sign_of_integer, _sign_of_float),
-        _float_function("exp", np.exp),
-        _float_function("exp2", np.exp2),
-        _float_function("log", np.log, positive=True),
-        _float_function("log2", np.log2, positive=True),
-        _float_function("sin", np.sin),
-        _float_function("cos", np.cos),
-        _float_function("tan", np.tan),
-        _float_function("asin", np.arcsin),
-        _float_function("acos", np.arccos),
-        _float_function("atan", np.arctan),
-        _float_function("atan2", np.arctan2, 2),
-        _float_function("powf", np.power, 2),
+        _float_function("exp", math.exp),
+        _float_function("exp2", math.exp2),
+        _float_function("log", math.log, positive=True),
+        _float_function("log2", math.log2, positive=True),
+        _float_function("sin", math.sin),
+        _float_function("cos", math.cos),
+        _float_function("tan", math.tan),
+        _float_function("asin", math.asin),
+        _float_function("acos", math.acos),
+        _float_function("atan", math.atan),
+        _float_function("atan2", math.atan2, 2),
+        _float_function("powf", _powf, 2),
         ForeignFunction("pow", ("T", "u32"), "T", _power, {"T": "Integer"}),
         _plain("max", (), "T", _extreme(max), generics={"T": "Number"}, variadic="T"),
         _plain("min", (), "T", _extreme(min), generics={"T": "Number"}, variadic="T"),
@@ -211,4 +222,4 @@ FUNCTIONS: dict[str, ForeignFunction] = {
         _plain("dot", ("Tensor", "Tensor"), "Tensor", _dot),
     ]
 }
-"""By name, without the dollar; `parse_entity` apart, which needs the entities."""
+"""By name, without the dollar; `parse_entity` apart, which needs a program's own types."""

@@ -11,25 +11,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from ._types import RANGES
-from ._values import Dropped, Entity, display
+from ._values import Dropped, display
 
-__all__ = ["entity", "hashed"]
+__all__ = ["hashed"]
 
 _MASK = (1 << 64) - 1
 
 
 def hashed(values: Sequence[Any], types: Sequence[str]) -> int:
     """What `$hash` gives."""
-    return _siphash(_integer(len(values), 8) + _encoded(values, types))
-
-
-def entity(functor: str, values: Sequence[Any], types: Sequence[str]) -> Entity:
-    """The name of the object `functor(values)`."""
-    return Entity(_siphash(_text(functor) + _encoded(values, types)))
-
-
-def _encoded(values: Sequence[Any], types: Sequence[str]) -> bytes:
-    return b"".join(_bytes(value, type_) for value, type_ in zip(values, types, strict=True))
+    return _siphash(_integer(len(values), 8) + b"".join(map(_bytes, values, types)))
 
 
 def _bytes(value: Any, type_: str) -> bytes:

@@ -28,12 +28,14 @@ class Entry:
         row: its values, as the engine holds them.
         tag: None for certain, else a bool, a float or a scalar tensor.
         group: facts of one group are alternatives of one another; None for none.
+        given: its values as the user gave them.
     """
 
     relation: str
     row: Row
     tag: Any = None
     group: Hashable | None = None
+    given: Sequence[Any] = ()
 
 
 def is_certain(tag: Any) -> bool:
@@ -83,7 +85,7 @@ def entries(
         if not isinstance(values, tuple | list):
             values = (values,)
         _check_tag(relation, tag, element)
-        found.append(Entry(relation, convert(values), tag, group))
+        found.append(Entry(relation, convert(values), tag, group, values))
     return found
 
 

@@ -8,7 +8,7 @@ aggregations, demand and calls of black boxes have become relations of their own
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -172,8 +172,9 @@ class Rule:
         exclusive: for a rule with one of several heads: `(group, alternative, alternatives)`. The
             ground instances with the same group and the same values of `key` are one concept of
             so many values (all equally probable), and this rule holds at one of them.
-        key: terms that tell ground instances apart, for `tag` and `exclusive`. For a tag that is
-            a constant it is empty: one concept for all instances, as in Scallop.
+        key: terms that tell ground instances apart, for `tag` and `exclusive`. For a tag these
+            are all the variables of the body, for exclusive heads those of the heads, as in
+            Scallop.
         certain: whether what it derives is certain where its body is possible at all: the tag of
             the head is then one. So derived are demand and entities.
     """
@@ -234,7 +235,8 @@ class BlackBoxRelation:
         box: what is called.
         inputs, outputs: how many columns are arguments, and how many are answers.
         over: relations whose whole contents are the arguments, one each.
-        convert: from an answer of the box to output tuples (of `outputs` values each).
+        convert: from an answer of the box to pairs of a probability (None for certain) and an
+            output tuple; the uncertain ones exclude one another.
         samples: worlds an example where it is sampled, or None.
         span: where it was declared.
     """
@@ -245,8 +247,8 @@ class BlackBoxRelation:
     inputs: int
     outputs: int
     span: Span
+    convert: Callable[[Any], list[tuple[Any, tuple[Hashable, ...]]]]
     over: tuple[str, ...] = ()
-    convert: Callable[[Any], list[tuple[Hashable, ...]]] = field(default=lambda answer: [(answer,)])
     samples: int | None = None
 
 

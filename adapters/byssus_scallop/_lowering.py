@@ -76,6 +76,11 @@ from .foreign import ForeignFunction, ForeignPredicate
 
 __all__ = ["Lowered", "load", "lower", "reorder", "strata"]
 
+_PARSE_ENTITY = ForeignFunction(
+    "parse_entity", ("String",), "Entity", lambda arguments, result: lambda text: text
+)
+"""Its result is the text: what gives an entity may give its text, which is read afterwards."""
+
 _ALTERNATIVES = 16
 """From so many alternatives of a body on, some are put into a relation of their own."""
 
@@ -181,6 +186,7 @@ def lower(
     boxes = {}
     for box in (blackboxes or {}).values():
         boxes["$" + box.name if box.function else box.name] = box
+    functions = {_PARSE_ENTITY.name: _PARSE_ENTITY, **functions}
     declarations = Declarations(
         items,
         handled=attributes,
@@ -420,8 +426,8 @@ class _Lowering:
                 box.bound,
                 len(box.types) - box.bound,
                 box.span,
-                box.over,
                 box.convert,
+                box.over,
                 box.samples,
             )
             if asked is not None and asked not in self.relations:
@@ -429,9 +435,9 @@ class _Lowering:
 
     # Terms
 
-    def constant(self, kind: str, value: Any, type: str, span: Span) -> Hashable:
+    def constant(self, kind: str, value: Any, target: str, span: Span) -> Hashable:
         try:
-            found: Hashable = literal(kind, value, type)
+            found: Hashable = literal(kind, value, target)
         except ByssusError as error:
             raise placed(span, error) from None
         return found
@@ -459,7 +465,8 @@ class _Lowering:
             self.cells[node.name] = node.cell
             return Var(node.name)
         if kind == "const":
-            return Const(self.constant(node.name, node.value, self.types.type(node.cell), node.span))
+            target = self.types.type(node.cell)
+            return Const(self.constant(node.name, node.value, target, node.span))
         if kind == "constant":
             return Const(self.constants[node.name])
         types = tuple([self.types.type(one.cell) for one in node.arguments])
@@ -517,7 +524,7 @@ class _Lowering:
         for i, part in enumerate(self.alternatives(rule.body, needed, set())):
             literals = self.body(part, needed, demand)
             exact = key
-            if tag is not None and not isinstance(tag, Const) and rule.exclusive is None:
+            if tag is not None and rule.exclusive is None:
                 own = {n for one in literals for n in literal_variables(one)} | needed
                 exact = (Const(i), *(Var(name) for name in sorted(own)))
             self.add_rule(
@@ -583,21 +590,21 @@ class _Lowering:
         )
         order = [literals[i] for i in planned.order]
         relaxed = {literals[i] for i in planned.relaxed}
-        for position, one in enumerate(order):
-            if isinstance(one, Atom | Negated) and one.ask is not None:
-                if one in relaxed:
-                    self.warnings.append(
-                        str(
-                            one.span.error(
-                                f"`{one.relation}` is on demand, but nothing binds its bound "
-                                "arguments here: only what is demanded elsewhere is found"
-                            )
-                        )
-                    )
+        for position, literal in enumerate(order):
+            if isinstance(literal, Atom | Negated) and literal.ask is not None:
+                if literal not in relaxed:
+                    self.ask(literal.ask, order[:position], literal.span)
                 else:
-                    self.ask(one.ask, order[:position], one.span)
-            if one in self.entities:
-                self.derive_entities(one, order, position)
+                    self.warn(
+                        literal.span,
+                        f"`{literal.relation}` is on demand, but nothing binds its bound "
+                        "arguments here: only what is demanded elsewhere is found",
+                    )
+            if literal in self.entities:
+                self.derive_entities(literal, order, position)
+
+    def warn(self, span: Span, message: str) -> None:
+        self.warnings.append(str(span.error(message)))
 
     def ask(self, ask: Ask, before: Sequence[Literal], span: Span) -> None:
         """A rule that derives what a literal asks for from the literals before it."""
@@ -831,13 +838,10 @@ class _Lowering:
         if all(term is not None for term in wanted):
             ask = Ask(self.demand_name(name), wanted, True)  # type: ignore[arg-type]
         else:
-            self.warnings.append(
-                str(
-                    part.span.error(
-                        f"`{name}` is on demand, but a bound argument is a wildcard here: only "
-                        "what is demanded elsewhere is found"
-                    )
-                )
+            self.warn(
+                part.span,
+                f"`{name}` is on demand, but a bound argument is a wildcard here: only what is "
+                "demanded elsewhere is found",
             )
             bound = ()
         return Atom(name, terms, part.span, ask, bound)
@@ -1090,7 +1094,8 @@ class _Lowering:
         return source.span if not isinstance(source, All | AnyOf) else self.rule.span
 
     def head_error(self, name: str, typed: Sequence[Typed], span: Span) -> ProgramError:
-        place = next((v.span for one in typed for v in typed_variables(one) if v.name == name), span)
+        found = (v for one in typed for v in typed_variables(one) if v.name == name)
+        place = next((one.span for one in found), span)
         shown = f"`{_plain(name)}`" if _plain(name) else "it"
         what = "argument of the head of a rule" if typed else "variable of an aggregation"
         return place.error(
@@ -1291,7 +1296,8 @@ def _file_facts(
     found = beside(path, span)
     try:
         status = found.stat()
-        key = (relation, str(found.resolve()), status.st_mtime_ns, status.st_size, types, repr(options))
+        version = status.st_mtime_ns, status.st_size
+        key = relation, str(found.resolve()), version, types, repr(options)
         if key not in _FILES:
             if len(_FILES) >= 16:
                 _FILES.clear()

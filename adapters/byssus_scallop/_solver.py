@@ -84,6 +84,10 @@ class Inputs:
     weights: tuple[Tensor, ...] = ()
     batch: int = 1
 
+    def to(self, dtype: torch.dtype) -> Inputs:
+        """The same with probabilities of another type."""
+        return replace(self, weights=tuple(w.to(dtype) for w in self.weights))
+
     def check(self) -> None:
         """Raise a `ProbabilityError` for what is no probability."""
         for block, probs in zip(self.blocks, self.weights, strict=True):
@@ -132,7 +136,8 @@ class Solver:
 
     def __init__(self, engine: Engine, settings: Settings) -> None:
         self.engine = engine
-        self.settings = settings
+        asked = [box.samples for box in engine.program.blackboxes if box.samples is not None]
+        self.settings = replace(settings, samples=max(asked)) if asked else settings
         self._groundings: OrderedDict[Hashable, _Grounding] = OrderedDict()
         self._tables: OrderedDict[Hashable, ConceptTable] = OrderedDict()
         self._sdds: dict[Hashable, Sdd] = {}
@@ -380,7 +385,7 @@ def _draw(concepts: Concepts, exact: Sequence[int], settings: Settings) -> World
 def _sorted(rows: Iterable[Row]) -> list[Row]:
     """Tuples in ascending order, where their values have one."""
     try:
-        return sorted(rows)  # type: ignore[type-var]
+        return sorted(rows)
     except TypeError:
         return list(rows)
 

@@ -36,6 +36,7 @@ _OPERATOR = frozenset(
     }
 )
 _UNREADABLE = "UNREADABLE"
+_UNCLOSED_STRING = "this string is not closed; end it with the quotes that it starts with"
 # What stands for many tokens: the words, the token that tells, and all that it covers.
 _GROUPS: tuple[tuple[str, frozenset[str], frozenset[str]], ...] = (
     ("a formula", frozenset({"NOT"}), _EXPRESSION | {"NOT", "CASE"}),
@@ -75,9 +76,9 @@ def unexpected_token(source: Source, lark: Lark, error: UnexpectedToken) -> Prog
         end = _end(tokens[-1]) if tokens else 0
         token = Token("$END", "", start_pos=end, end_pos=end)
     place = Span(source, _start(token), _end(token))
-    comment = _unclosed_comment(source, place.start)
-    if comment is not None:
-        return comment
+    unclosed = _unclosed_comment(source, place.start) or _unclosed_string(source, before, token)
+    if unclosed is not None:
+        return unclosed
     brackets = _bracket_fault(source, tokens, place.line)
     if brackets is not None:
         return brackets
@@ -97,7 +98,7 @@ def unexpected_characters(source: Source, error: UnexpectedCharacters) -> Progra
     if character == '"':
         if before.endswith('""'):
             place = Span(source, start - 2, start + 1)
-        return place.error("this string is not closed; end it with the quotes that it starts with")
+        return place.error(_UNCLOSED_STRING)
     if character == "'":
         if re.match(r"'[^']*'", line):
             return place.error(
@@ -179,6 +180,15 @@ def _unclosed_comment(source: Source, start: int) -> ProgramError | None:
                 "this comment is not closed; end it with `*/`"
             )
     return None
+
+
+def _unclosed_string(source: Source, before: Sequence[Token], token: Token) -> ProgramError | None:
+    # The lexer reads three quotes without an end as an empty string, and the start of another.
+    if token.type != "STRING" or not before or before[-1] != '""':
+        return None
+    if _end(before[-1]) < _start(token):
+        return None
+    return Span(source, _start(before[-1]), _end(token)).error(_UNCLOSED_STRING)
 
 
 def _hint(

@@ -287,8 +287,8 @@ class SampledTags(_Worlds[int]):
         found = []
         for some in worlds.values():
             content: list[list[Row]] = [[] for _ in tables]
-            for number in np.flatnonzero(held[:, some[0]]):
-                i, row, _ = entries[number]
+            for entry in np.flatnonzero(held[:, some[0]]):
+                i, row, _ = entries[entry]
                 content[i].append(row)
             found.append((tuple(map(tuple, content)), sum(1 << world for world in some)))
         return found

@@ -9,9 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from lark import Token, Transformer, v_args
+
+from byssus import ProgramError
 
 from ._syntax import (
     AlgebraicType,
@@ -62,7 +64,6 @@ from ._syntax import (
 
 __all__ = ["TreeBuilder"]
 
-_Kind = Literal["int", "float", "bool", "char", "string", "symbol", "datetime", "duration"]
 _Facts = tuple[tuple[Constant | None, tuple[Constant | Variable, ...], Span], ...]
 _Declared = TypeVar("_Declared", Rule, ReduceRule, Fact, FactSet, Query)
 
@@ -82,6 +83,9 @@ class _Fault(NamedTuple):
 
     span: Span
     message: str
+
+    def error(self) -> ProgramError:
+        return self.span.error(self.message)
 
 
 class _Named(NamedTuple):
@@ -104,10 +108,13 @@ class _Where(NamedTuple):
 
 @dataclass(frozen=True)
 class _Call:
-    """`name!<parameters>[columns](parts: body where ...)`: an atom, an object, an aggregation.
+    """`name!<parameters>[columns](bindings: body where ...)`: an atom, an object, an aggregation.
 
-    The parts are arguments, bindings (with a body), or the body itself. `arguments` are the parts
-    as values.
+    Attributes:
+        parts: what stands in parentheses.
+        arguments: the parts as values.
+        bindings: the parts before a colon, if there is one.
+        body: what follows the colon; without one, the parts of what can only be an aggregation.
     """
 
     span: Span
@@ -119,6 +126,7 @@ class _Call:
     columns: tuple[Variable, ...] | None
     parts: tuple[_Part, ...]
     arguments: tuple[Expression, ...] | _Fault
+    bindings: tuple[Binding, ...]
     body: Formula | None
     where: _Where | None
 
@@ -135,6 +143,7 @@ class _Group:
 
     span: Span
     parts: tuple[_Part, ...]
+    formula: Formula | _Fault
 
 
 class _Heads(NamedTuple):
@@ -205,7 +214,7 @@ def _as_formula(part: _Part) -> Formula | _Fault:
     if isinstance(part, _Call):
         return _as_quantifier(part) if part.is_quantifier else _as_atom(part, "a formula")
     if isinstance(part, _Group):
-        return _as_conjunction(part.span, part.parts)
+        return part.formula
     if isinstance(part, Binding):
         return _Fault(part.span, _MISPLACED_BINDING)
     if isinstance(part, Binary):
@@ -285,19 +294,14 @@ def _as_reduce(
     part: _Call, results: tuple[Variable | Wildcard, ...], span: Span
 ) -> Reduce | _Fault:
     body: Formula | _Fault | None = part.body
-    bindings: tuple[Binding, ...] = ()
-    if body is not None:
-        bindings = _bindings(part.parts)
-    elif part.parts:
+    if body is None and part.parts:
         body = _as_conjunction(_join(part.parts[0].span, part.parts[-1].span), part.parts)
-    if body is None or (isinstance(body, _Fault) and not part.aggregates):
+    if body is None or isinstance(body, _Fault):
         return _Fault(
             part.span,
             f"{_shown(part)} is not an aggregation, which holds variables and a formula, as "
             f"`{part.name}(x: p(x))`; to compare values write `==`, to call a function `$f(x)`",
         )
-    if isinstance(body, _Fault):
-        return body
     positional = []
     named: dict[str, Constant] = {}
     for parameter in part.parameters:
@@ -318,7 +322,7 @@ def _as_reduce(
         parameters=tuple(positional),
         named=named,
         arguments=part.columns or (),
-        bindings=bindings,
+        bindings=part.bindings,
         body=body,
         group_bindings=part.where.bindings if part.where else (),
         group=part.where.body if part.where else None,
@@ -348,38 +352,46 @@ def _unbound(part: _Call) -> str:
 
 
 def _value(part: _Part) -> Expression:
-    return _sound(_as_value(part))
+    value = _as_value(part)
+    if isinstance(value, _Fault):
+        raise value.error()
+    return value
 
 
 def _operand(part: _Part) -> Expression:
     """A value that is computed, which an object is not."""
     value = _value(part)
-    if isinstance(value, Object):
-        raise value.span.error(_misplaced_object(value))
-    return value
+    if not isinstance(value, Object):
+        return value
+    source, start = value.span.source, value.span.start
+    if arrow := re.search(r"<-\s*$", source.text[max(0, start - 10) : start]):
+        at = start - len(arrow[0])
+        raise Span(source, at, at + 2).error(
+            "between the head and the body of a rule stands `=` or `:-`, not `<-`"
+        )
+    name = value.functor
+    raise value.span.error(
+        f"{_shown(value)} has no value here; call a function as `${name}(...)`, create an entity "
+        f"as `new {name}(...)`, match one as `case x is {name}(...)`, and join an atom by `and`"
+    )
 
 
 def _operands(parts: Sequence[_Part] | None) -> tuple[Expression, ...]:
     return tuple(_operand(part) for part in parts or ())
 
 
-def _misplaced_object(value: Object) -> str:
-    text, start = value.span.source.text, value.span.start
-    if re.search(r"<-\s*$", text[max(0, start - 10) : start]):
-        return "between the head and the body of a rule stands `=` or `:-`, not `<-`"
-    name = value.functor
-    return (
-        f"{_shown(value)} has no value here; call a function as `${name}(...)`, create an entity "
-        f"as `new {name}(...)`, match one as `case x is {name}(...)`, and join an atom by `and`"
-    )
-
-
 def _formula(part: _Part) -> Formula:
-    return _sound(_as_formula(part))
+    formula = _as_formula(part)
+    if isinstance(formula, _Fault):
+        raise formula.error()
+    return formula
 
 
 def _conjunction(parts: Sequence[_Part]) -> Formula:
-    return _sound(_as_conjunction(_join(parts[0].span, parts[-1].span), parts))
+    formula = _as_conjunction(_join(parts[0].span, parts[-1].span), parts)
+    if isinstance(formula, _Fault):
+        raise formula.error()
+    return formula
 
 
 _Sound = TypeVar("_Sound")
@@ -387,7 +399,7 @@ _Sound = TypeVar("_Sound")
 
 def _sound(part: _Sound | _Fault) -> _Sound:
     if isinstance(part, _Fault):
-        raise part.span.error(part.message)
+        raise part.error()
     return part
 
 
@@ -781,7 +793,7 @@ class TreeBuilder(Transformer[Token, Any]):
         *inner, end = parts
         span = self._at(start, end)
         if len(inner) > 1:
-            return _Group(span, tuple(inner))
+            return _Group(span, tuple(inner), _as_conjunction(span, inner))
         part: _Part = replace(inner[0], span=span)
         return part
 
@@ -823,7 +835,7 @@ class TreeBuilder(Transformer[Token, Any]):
         end: Token,
     ) -> _Call:
         given = parts or ()
-        return _Call(
+        call = _Call(
             self._at(callee, end),
             _QUANTIFIERS.get(callee, str(callee)),
             self._at(callee),
@@ -833,9 +845,11 @@ class TreeBuilder(Transformer[Token, Any]):
             columns,
             given,
             _as_values(given),
+            (),
             None,
             where,
         )
+        return replace(call, body=_conjunction(given)) if given and call.aggregates else call
 
     def aggregation(
         self,
@@ -848,8 +862,20 @@ class TreeBuilder(Transformer[Token, Any]):
         where: _Where | None,
         end: Token,
     ) -> _Call:
-        call = self.application(callee, bang, parameters, columns, parts, where, end)
-        return replace(call, body=_conjunction(body))
+        return _Call(
+            self._at(callee, end),
+            _QUANTIFIERS.get(callee, str(callee)),
+            self._at(callee),
+            callee.type == "QUANTIFIER",
+            bang is not None,
+            parameters or (),
+            columns,
+            parts,
+            _as_values(parts),
+            _bindings(parts),
+            _conjunction(body),
+            where,
+        )
 
 
 def _unescape(text: str) -> str:

@@ -65,14 +65,11 @@ def castable(source: str, target: str) -> bool:
     Numbers are cast to one another, characters to numbers (the digit) and to strings, everything
     to `String`, and a `String` is parsed as anything but an entity or a tensor.
     """
-    numbers = FAMILIES["Number"]
     if source == target or target == "String":
         return True
     if source == "String":
         return target not in ("Entity", "Tensor")
-    if source in numbers or source == "char":
-        return target in numbers
-    return source == "Symbol" and target not in ("Entity", "Tensor")
+    return source in {*FAMILIES["Number"], "char"} and target in FAMILIES["Number"]
 
 
 _PYTHON: dict[Any, str] = {int: "i32", bool: "bool", float: "f32", str: "String"}

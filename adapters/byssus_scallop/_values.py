@@ -207,14 +207,14 @@ def literal(kind: str, value: Any, type_: str) -> Any:
             return parse_datetime(value)
         except DateError:
             raise DomainError(
-                f'{value!r} is no date: write t"2020-01-31", t"10:30" or t"2020-01-31 10:30:00".'
+                f'{value!r} is no DateTime: write t"2020-01-31" or t"2020-01-31 10:30:00".'
             ) from None
     if kind == "duration":
         try:
             return parse_duration(value)
         except DateError:
             raise DomainError(
-                f'{value!r} is no duration: write numbers with units, as in d"3 days 2 hours".'
+                f'{value!r} is no Duration: write numbers with units, as in d"3 days 2 hours".'
             ) from None
     return convert(value, type_, f"the constant {value!r}")
 

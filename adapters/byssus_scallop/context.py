@@ -6,7 +6,7 @@ import copy
 import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -60,7 +60,7 @@ from .attribute import (
     py_eval,
 )
 from .collection import ScallopCollection
-from .foreign import ForeignFunction, ForeignPredicate
+from .foreign import SUPPRESSED, ForeignFunction, ForeignPredicate
 from .input_mapping import InputMapping
 from .input_output import CSVFileOptions
 
@@ -68,8 +68,6 @@ if TYPE_CHECKING:
     from .module import ForwardFunction
 
 __all__ = ["BYSSUS", "ScallopContext"]
-
-Declared = TypeVar("Declared", Rule, ReduceRule, RelationTypes)
 
 _EXAMPLE = 1 << 40
 """Facts of examples are numbered from here, those of the context from 0."""
@@ -88,7 +86,7 @@ class ScallopContext:
             and its calls fit their budgets, else sampled); or Scallop's "unit", "proofs",
             "minmaxprob", "addmultprob", "topkproofs", "diffminmaxprob", "diffaddmultprob",
             "diffnandmultprob", "difftopkproofs", ... with Scallop's meaning.
-        custom_provenance: not for this backend.
+        custom_provenance: a provenance that you have written for Scallop.
         k: proofs that top-k provenances keep; `train_k` and `test_k` for a module in training
             and not.
         wmc_with_disjunctions: as in Scallop.
@@ -143,13 +141,9 @@ class ScallopContext:
             raise ByssusError(
                 f"backend={backend!r}: there are 'embedded' and 'auto', which takes it"
             )
-        if custom_provenance is not None:
-            raise ByssusError(
-                "custom_provenance is for Scallop's own engine; name one of byssus's: "
-                f"{listed(BYSSUS)}"
-            )
         check_sampling(samples, generator)
-        self.provenance = provenance
+        self._custom = custom_provenance
+        self.provenance = provenance = "custom" if custom_provenance is not None else provenance
         self._k, self._train_k, self._test_k = k, train_k, test_k
         self._wmc_with_disjunctions = wmc_with_disjunctions
         self._semiring()  # checks the name
@@ -221,7 +215,7 @@ class ScallopContext:
             if not isinstance(parsed, Rule | ReduceRule):
                 raise ByssusError(f"demand={demand!r} is for a rule, and {rule!r} is none")
             attribute = Attribute(parsed.span, "demand", (demand,))
-            parsed = _with_attribute(parsed, attribute)
+            parsed = replace(parsed, attributes=(*parsed.attributes, attribute))
         if tag is None:
             self._extend([parsed])
             return
@@ -250,13 +244,22 @@ class ScallopContext:
             non_probabilistic: whether its facts are given without probabilities.
             load_csv: a CSV file that holds its facts.
         """
-        single = not isinstance(relation_types, tuple | list)
+        single = not isinstance(relation_types, tuple)
+        if isinstance(relation_types, list):
+            raise ByssusError(
+                f"the types of {relation_name} are {relation_types!r}: give a tuple of types, or "
+                "one type"
+            )
         types = (relation_types,) if single else tuple(relation_types)
         names = ", ".join(python_type(t) for t in types)
         items = load(Source(f"type {relation_name}({names})"))
         if load_csv is not None:
             options = load_csv if isinstance(load_csv, CSVFileOptions) else CSVFileOptions(load_csv)
-            items = [_with_attribute(i, _file(i.span, options)) for i in items]  # type: ignore[type-var]
+            items = [
+                replace(i, attributes=(_file(i.span, options),))
+                for i in items
+                if isinstance(i, RelationTypes)
+            ]
         self._extend(items)
         if single:
             self._singletons.add(relation_name)
@@ -340,7 +343,7 @@ class ScallopContext:
         retain_threshold: float | None = None,
         retain_k: int | None = None,
         sample_dim: int | None = None,
-        sample_strategy: str = "top",
+        sample_strategy: Literal["top", "categorical"] = "top",
     ) -> None:
         """Say what the positions of a relation's tensor mean; see `InputMapping`."""
         self._require(relation)
@@ -413,7 +416,6 @@ class ScallopContext:
         """
         engine = self._ready()
         inputs = self._given()
-        inputs.check()
         self._result_inputs = inputs
         self._computed = {}
         if self.provenance in BYSSUS:
@@ -478,6 +480,8 @@ class ScallopContext:
         found: dict[str, int] = {}
         for run in runs:
             for (span, reason), count in ({} if run is None else run.dropped).items():
+                if reason == SUPPRESSED:
+                    continue
                 where = f"{span.source.file or '<program>'}, line {span.line}: {reason}"
                 found[where] = found.get(where, 0) + count
         return found
@@ -528,7 +532,7 @@ class ScallopContext:
         """
         from .module import ForwardFunction
 
-        if self.provenance not in BYSSUS and "diff" not in self.provenance:
+        if self.provenance not in (*BYSSUS, "custom") and "diff" not in self.provenance:
             raise ByssusError(
                 f"provenance {self.provenance!r} is not differentiable: take one of byssus's, "
                 f"{listed(BYSSUS)}, or one of Scallop's that begin with 'diff'"
@@ -644,7 +648,9 @@ class ScallopContext:
             stays = True
             for attribute in item.attributes:
                 processor = self._attributes.get(attribute.name)
-                for action in () if processor is None else processor.apply(item, attribute, resolve):
+                for action in (
+                    () if processor is None else processor.apply(item, attribute, resolve)
+                ):
                     if isinstance(action, RemoveItemAction):
                         stays = False
                     elif isinstance(action, RegisterForeignFunctionAction):
@@ -735,8 +741,18 @@ class ScallopContext:
     def _read_facts(
         self, relation: str, elements: Iterable[Any], groups: Sequence[Sequence[int]] | None = None
     ) -> list[Entry]:
-        arity = len(self._lowering().program.relations[relation].types)
-        return entries(relation, elements, arity, lambda v: self._convert(relation, v), groups)
+        lowered = self._lowering()
+        types = lowered.program.relations[relation].types
+        found = entries(
+            relation, elements, len(types), lambda v: lowered.convert(relation, v), groups
+        )
+        if "Entity" not in types:
+            return found
+        # Entities that are given as text: what they are made of are facts, too.
+        parts = dict.fromkeys(
+            part for entry in found for part in lowered.entities(relation, entry.given)
+        )
+        return [*found, *(Entry(part.relation, part.values) for part in parts)]
 
     def _facts_of(
         self, relation: str, elements: Iterable[Any], groups: Sequence[Sequence[int]] | None
@@ -760,6 +776,8 @@ class ScallopContext:
     def _semiring(self, training: bool | None = None) -> Tags[Any]:
         if self.provenance in BYSSUS:
             return Unit()
+        if self._custom is not None:
+            return _semirings.Custom(self._custom)
         k = self._k
         if training is not None:
             own = self._train_k if training else self._test_k
@@ -784,7 +802,8 @@ class ScallopContext:
         if self._result_inputs is None:
             raise ByssusError(f"{name} has not been computed: call run() first")
         if self._result is not None:
-            output = getattr(self._result_tags, "output", lambda tag: tag)
+            assert self._result_tags is not None
+            output = self._result_tags.output
             return [(output(tag), row) for row, tag in self._result.tables[name].items()]
         answer = self._answer_of(name)
         probs = answer.distribution.probs[0]
@@ -806,7 +825,6 @@ class ScallopContext:
         """The outputs of a batch."""
         if self.provenance in BYSSUS:
             return self._solved().answer(inputs, outputs)
-        inputs.check()
         examples = [inputs] if self._semiring().batched else _single_examples(inputs)
         runs = []
         for example in examples:
@@ -826,13 +844,8 @@ class ScallopContext:
             parts = []
             for tags, run, batch in runs:
                 zero = like.new_zeros(batch)
-                found = [run.tables[name].get(row) for row in rows]
-                columns = [
-                    zero
-                    if tag is None
-                    else torch.as_tensor(tags.output(tag)).to(zero).expand(batch)
-                    for tag in found
-                ]
+                found = tags.outputs([run.tables[name].get(row) for row in rows])
+                columns = [torch.as_tensor(tag).to(zero).expand(batch) for tag in found]
                 parts.append(torch.stack(columns, 1) if columns else like.new_zeros(batch, 0))
             values = [row[0] if len(row) == 1 else row for row in rows]
             answers[name] = Answer(tuple(rows), Distribution(values, exact=torch.cat(parts)))
@@ -850,10 +863,6 @@ def _single_examples(inputs: Inputs) -> list[Inputs]:
         )
         for i in range(inputs.batch)
     ]
-
-
-def _with_attribute(item: Declared, attribute: Attribute) -> Declared:
-    return replace(item, attributes=(*item.attributes, attribute))
 
 
 def _file(span: Span, options: CSVFileOptions) -> Attribute:

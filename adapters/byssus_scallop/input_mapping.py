@@ -61,7 +61,7 @@ class InputMapping:
         retain_k: int | None = None,
         sample_dim: int | None = None,
         sample_strategy: Literal["top", "categorical"] | None = None,
-        supports_disjunctions: bool = True,
+        supports_disjunctions: bool = False,
     ) -> None:
         """See the class.
 
@@ -74,7 +74,7 @@ class InputMapping:
             retain_k: how many tuples.
             sample_dim: the dimension along which to take so many.
             sample_strategy: "top" (if not given) or "categorical".
-            supports_disjunctions: of no effect.
+            supports_disjunctions: whether `process_tensor` says what is an alternative of what.
 
         Raises:
             ByssusError: if it is no mapping, or an option does not fit it.
@@ -93,6 +93,7 @@ class InputMapping:
             self.retain_k: int | None = None
             self.sample_dim: int | None = None
             self.sample_strategy: Literal["top", "categorical"] = "top"
+            self.supports_disjunctions = False
         given = {
             "disjunctive": disjunctive,
             "disjunctive_dim": disjunctive_dim,
@@ -100,6 +101,7 @@ class InputMapping:
             "retain_k": retain_k,
             "sample_dim": sample_dim,
             "sample_strategy": sample_strategy,
+            "supports_disjunctions": supports_disjunctions,
         }
         self.__dict__.update({name: value for name, value in given.items() if value is not None})
         for name in ("disjunctive_dim", "sample_dim"):
@@ -185,6 +187,31 @@ class InputMapping:
         if self.retain_threshold is not None:
             keep &= probs.detach() >= self.retain_threshold
         return probs, keep
+
+    def process_tensor(self, tensor: Tensor, batched: bool = False) -> list[Any]:
+        """A tensor as lists of facts, `(probability, tuple)`, as `add_facts` takes them.
+
+        Args:
+            tensor: of one example, of `shape`, or of a batch.
+            batched: whether to make a list of one example a batch of one.
+
+        Returns:
+            A list of facts, or of one an example. With `supports_disjunctions` each is
+            `((probability, group), tuple)`, the group being None for independent facts.
+        """
+        one = tuple(tensor.shape) == self.shape
+        probs, keep = self.process(tensor[None] if one else tensor)
+        numbered = enumerate(self.groups(probs) if self.supports_disjunctions else ())
+        group = {position: number for number, positions in numbered for position in positions}
+        examples = []
+        for row, kept in zip(probs, keep.tolist(), strict=True):
+            facts: list[Any] = []
+            for i, values in enumerate(self.tuples):
+                if kept[i]:
+                    tag = (row[i], group.get(i)) if self.supports_disjunctions else row[i]
+                    facts.append((tag, values))
+            examples.append(facts)
+        return examples[0] if one and not batched else examples
 
     def groups(self, probs: Float[Tensor, "batch n"]) -> tuple[tuple[int, ...], ...]:
         """Which tuples are alternatives of one another; those in no group are independent.

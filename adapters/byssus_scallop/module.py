@@ -217,6 +217,7 @@ class ForwardFunction(nn.Module):
                 else:
                     own = None if groups is None else groups[example]
                     sparse[example].append(ctx._facts_of(name, facts, own))
+        kind = _kind(inputs, dense)
         per_example = isinstance(output_relations, list)
         groups_: dict[_Structure, list[int]] = {}
         examples = [merged(parts, 1) for parts in sparse]
@@ -235,11 +236,11 @@ class ForwardFunction(nn.Module):
                 tuple(torch.cat(ws) for ws in zip(*[one.weights for one in some], strict=True)),
             )
             # Given ones first: they say what kind of tensor the result is.
-            together = merged([*parts, stacked, ctx._given()], len(indices))
+            together = merged([*parts, stacked, ctx._given()], len(indices)).to(kind)
             outputs = {name: None if m is None else m.tuples for name, m in asked.items()}
             results.append((indices, ctx._answers(together, outputs, self.training)))
         found = {
-            name: self._combined(name, mapping, results, batch)
+            name: self._combined(name, mapping, results, batch, kind)
             for name, mapping in _all_mappings(mappings)
         }
         return next(iter(found.values())) if len(found) == 1 else found
@@ -259,9 +260,8 @@ class ForwardFunction(nn.Module):
             every = []
             for names in relations:
                 names = [names] if isinstance(names, str) else list(names)
-                for name in names:
-                    self.ctx._require(name)
-                every.append(dict.fromkeys(names))
+                tuples = mappings if isinstance(mappings, Mapping) else {}
+                every.append({name: self._mapping(name, tuples.get(name)) for name in names})
             return every
         if isinstance(relations, str):
             if isinstance(mappings, Mapping):
@@ -299,6 +299,7 @@ class ForwardFunction(nn.Module):
         mapping: OutputMapping | None,
         results: Sequence[tuple[list[int], dict[str, Answer]]],
         batch: int,
+        kind: torch.dtype,
     ) -> Any:
         """One result of those of all structures."""
         some = [(indices, found[name]) for indices, found in results if name in found]
@@ -335,7 +336,7 @@ class ForwardFunction(nn.Module):
                 lost = lost.index_put((torch.tensor(indices),), answer.distribution.lost)
             values = [row[0] if len(row) == 1 else row for row in rows]
             return Distribution(values, exact=spread(lambda d: d.probs), lost=lost)
-        result = spread(lambda d: d.scores)
+        result = spread(lambda d: d.scores).to(kind)
         probe = self.get_buffer("_probe")
         if probe.device.type != "cpu":
             result = result.to(probe.device)
@@ -365,6 +366,20 @@ def _batch_size(inputs: Mapping[str, Any]) -> int:
     return size
 
 
+def _kind(inputs: Mapping[str, Any], dense: Sequence[Inputs]) -> torch.dtype:
+    """The type of the result: that of the tensors that are given."""
+    for part in dense:
+        for weights in part.weights:
+            return weights.dtype
+    for given in inputs.values():
+        for facts in given if isinstance(given, list | tuple) else ():
+            for fact in facts:
+                tag = fact[0] if isinstance(fact, tuple) and fact else None
+                if isinstance(tag, Tensor) and tag.is_floating_point():
+                    return tag.dtype
+    return torch.get_default_dtype()
+
+
 def _rows(part: Inputs, indices: Sequence[int]) -> Inputs:
     """Some examples of a batch."""
     at = torch.tensor(indices)
@@ -374,5 +389,5 @@ def _rows(part: Inputs, indices: Sequence[int]) -> Inputs:
 
 def _all_mappings(mappings: Any) -> list[tuple[str, OutputMapping | None]]:
     if isinstance(mappings, list):
-        return list({name: None for one in mappings for name in one}.items())
+        return list({name: mapping for one in mappings for name, mapping in one.items()}.items())
     return list(mappings.items())

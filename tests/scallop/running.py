@@ -97,7 +97,7 @@ def fails(fault: Fault) -> None:
     for word in fault.words:
         assert word.lower() in message.lower(), message
     if fault.line:
-        assert f"line {fault.line}\n" in message, message
+        assert f"line {fault.line}," in message, message
     lines = message.split("\n")
     for text in fault.carets:
         assert any(

@@ -227,6 +227,25 @@ def test_a_threshold_retains_what_reaches_it() -> None:
     assert both.process(rows)[1].tolist() == [[False, True, False], [False, False, True]]
 
 
+def test_facts_as_lists() -> None:
+    row = torch.tensor([0.25, 0.5, 0.0])
+    mapping = InputMapping(range(3), retain_threshold=0.1)
+    assert mapping.process_tensor(row) == [(0.25, (0,)), (0.5, (1,))]
+    assert mapping.process_tensor(row, batched=True) == [mapping.process_tensor(row)]
+    assert [len(facts) for facts in mapping.process_tensor(row.expand(4, 3))] == [2] * 4
+    pairs = InputMapping(
+        {0: range(2), 1: ["a", "b"]}, disjunctive_dim=1, supports_disjunctions=True
+    )
+    assert pairs.process_tensor(torch.full((2, 2), 0.5)) == [
+        ((0.5, 0), (0, "a")),
+        ((0.5, 0), (0, "b")),
+        ((0.5, 1), (1, "a")),
+        ((0.5, 1), (1, "b")),
+    ]
+    free = InputMapping(range(1), disjunctive=False, supports_disjunctions=True)
+    assert free.process_tensor(torch.ones(1)) == [((1.0, None), (0,))]
+
+
 SUM = torch.tensor([[0.25, 0.75, 0.0], [0.5, 0.25, 0.25]])
 OTHER = torch.tensor([[0.25, 0.75, 0.0], [0.5, 0.25, 0.3]])
 

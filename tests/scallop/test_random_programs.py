@@ -297,7 +297,7 @@ def test_order(data: st.DataObject, case: Case) -> None:
         ctx.run()
         for name, rows in right.items():
             found = {row: p for p, row in ctx.relation(name)}
-            assert found == pytest.approx({row: float(p) for row, p in rows.items()}, abs=1e-6)
+            assert found == pytest.approx({row: p.item() for row, p in rows.items()}, abs=1e-6)
 
 
 @_FEWER

@@ -575,11 +575,22 @@ class _Maker:
         return Compare(Var(name), self.draw(st.sampled_from(operators)), right)
 
     def body(
-        self, positive: Sequence[str], negative: Sequence[str], least: int = 0, most: int = 2
+        self,
+        positive: Sequence[str],
+        negative: Sequence[str],
+        least: int = 0,
+        most: int = 2,
+        first: str | None = None,
     ) -> tuple[list[Literal], dict[str, str]]:
-        """Literals in an order in which they can be solved, and the variables that they bind."""
+        """Literals in an order in which they can be solved, and the variables that they bind.
+
+        With `first`, all the columns of this relation are among them.
+        """
         bound: dict[str, str] = {}
         body: list[Literal] = []
+        if first is not None:
+            bound = {next(self.names): kind for kind in self.types[first]}
+            body.append(Atom(first, tuple(map(Var, bound))))
         for _ in range(self.draw(st.integers(least, most))):
             body.append(self.atom(self.draw(st.sampled_from(positive)), bound, True))
         if self.maybe(3) and (ints := self.pick(bound, "i32")):
@@ -641,8 +652,7 @@ class _Maker:
         self.plain = False
         heads = [self.head(relation, bound)]
         if exclusive:
-            heads.append(self.head(relation, bound))
-            assume(heads[0] != heads[1])
+            heads = list(dict.fromkeys([*heads, self.head(relation, bound)]))
         elif tag is None and self.maybe(4):
             heads = [self.shifted(heads[0], bound, body)]
         # Recursion is to end: what it counts up, it must not count up for ever.
@@ -673,35 +683,33 @@ class _Maker:
 
     def reduction(self, name: str, below: Sequence[str]) -> Rule:
         """A rule for a new relation that aggregates earlier ones; it sets the relation's types."""
-        body, bound = self.body(below, below, least=1)
-        operator = self.draw(
-            st.sampled_from(
-                ["count", "sum", "prod", "min", "max", "argmin", "argmax", "exists", "forall"]
-            )
-        )
+        wide = [r for r in below if self.types[r]]
+        assume(wide)
+        wide += 2 * [r for r in wide if len(self.types[r]) > 1]
+        body, bound = self.body(below, below, most=1, first=self.draw(st.sampled_from(wide)))
         ints = self.pick(bound, "i32")
         every = [Var(n) for n in bound]
-        assume(every and (ints or operator not in ("sum", "prod")))
+        operators = ["count", "min", "max", "exists", "forall"]
+        operators += ["argmin", "argmax"] if len(every) > 1 else []
+        operator = self.draw(st.sampled_from(operators + (["sum", "prod"] if ints else [])))
         if operator in ("sum", "prod"):
             bindings = [self.draw(st.sampled_from(ints))]
         else:
             bindings = [self.draw(st.sampled_from(every))]
-            if operator in ("count", "min", "max", "exists") and len(every) > 1 and self.maybe(3):
+            if operator in ("count", "min", "max", "exists") and len(every) > 1 and self.maybe(4):
                 other = self.draw(st.sampled_from([v for v in every if v not in bindings]))
                 bindings.append(other)
         left = [v for v in every if v not in bindings]
         arguments: list[Var] = []
-        if operator in ("argmin", "argmax"):
-            assume(left)
-            arguments = [self.draw(st.sampled_from(left))]
-        elif operator in ("sum", "prod", "min", "max") and left and self.maybe(3):
+        may = operator in ("sum", "prod", "min", "max") and left and self.maybe(3)
+        if may or operator in ("argmin", "argmax"):
             arguments = [self.draw(st.sampled_from(left))]
         left = [v for v in left if v not in arguments]
         group: list[Var] = []
         groups: Body | None = None
         other_: list[Var] = []
         explicit = False
-        if left and self.maybe(2):
+        if left and not self.maybe(3):
             group = [self.draw(st.sampled_from(left))]
             explicit = operator == "forall" or self.maybe(2)
         if explicit:
@@ -719,13 +727,10 @@ class _Maker:
             groups = (found,)
             bound.update(wanted)
         if operator == "forall":
-            atoms = [a for a in body if isinstance(a, Atom)]
-            needed = {v.name for v in (*bindings, *group)}
-            first = next((a for a in atoms if needed <= variables(a.args)), None)
-            assume(first is not None)
-            assert first is not None
-            if any(isinstance(t, Sum) for t in first.args):
-                assume(False)
+            first = body[0]
+            assert isinstance(first, Atom)
+            needed = {var.name for var in (*bindings, *group)}
+            assume(needed <= variables(first.args))
             inside = {n: bound[n] for n in variables(first.args)}
             second: Literal | None = self.comparison(inside)
             if second is None or self.maybe(2):
@@ -782,20 +787,17 @@ def cases(
     concepts: list[tuple[Fact, ...]] = []
     worlds = 1
     kinds = st.sampled_from(["i32", "i32", "i32", "String"])
+    sizes = st.sampled_from([0, 1, 1, 1, 2, 2, 2, 3])
     for name in ["e", "f", "g"][: draw(st.integers(1, 3))]:
-        types[name] = tuple(draw(st.lists(kinds, max_size=2 if name == "e" else 3)))
+        types[name] = tuple(draw(kinds) for _ in range(draw(sizes)))
         rows = st.tuples(*(values_of(kind) for kind in types[name]))
         certain += [Fact(name, row) for row in draw(st.lists(rows, max_size=3))]
         for _ in range(draw(st.integers(0 if concepts else 2, 5))):
             size = draw(st.sampled_from([1, 1, 1, 2, 3]))
             if worlds * (size + 1) > most:
                 break
-            worlds *= size + 1
-            some = (
-                draw(st.lists(rows, min_size=size, max_size=size, unique=True))
-                if types[name]
-                else [()]
-            )
+            some = list(dict.fromkeys(draw(rows) for _ in range(size)))
+            worlds *= len(some) + 1
             concepts.append(tuple(Fact(name, row) for row in some))
     declared = list(types)
     maker = _Maker(draw, types)
@@ -809,7 +811,7 @@ def cases(
             continue
         own = [f"r{depth}{letter}" for letter in "ab"[: draw(st.integers(1, 2))]]
         for name in own:
-            types[name] = tuple(draw(st.lists(kinds, max_size=3)))
+            types[name] = tuple(draw(kinds) for _ in range(draw(sizes)))
             if draw(st.booleans()):
                 declared.append(name)
         layer = []
