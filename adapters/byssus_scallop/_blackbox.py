@@ -135,7 +135,8 @@ class ForeignBox(BlackBox):
         """
         function = source.find() if isinstance(source, _InFile) else source
         called = function if types is None else _adapted(function, types)
-        caller = Caller(called, name=name, check_output=answers, **options)
+        # The columns have types, so equal values are of one.
+        caller = Caller(called, name=name, check_output=answers, typed=False, **options)
         # A black box has a domain at least; this one's stands for none.
         super().__init__(function, name, (Boolean(),), None, caller, "auto", 100, "auto", None)
         self.inputs = ()

@@ -92,7 +92,7 @@ def unexpected_token(source: Source, lark: Lark, error: UnexpectedToken) -> Prog
 
 def unexpected_characters(source: Source, error: UnexpectedCharacters) -> ProgramError:
     """The error for a character with which nothing can start."""
-    text, start = source.text, error.pos_in_stream
+    text, start = source.text, cast(int, error.pos_in_stream)
     place = Span(source, start, start + 1)
     character, before, line = text[start], text[:start], text[start:].split("\n", 1)[0]
     if character == '"':

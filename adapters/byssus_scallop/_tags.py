@@ -284,10 +284,14 @@ class SampledTags(_Worlds[int]):
             worlds[patterns[world].tobytes()].append(world)
         if limit is not None and len(worlds) > limit:
             return None
+        # The entries of each world, one world after the other.
+        held_by = np.nonzero(held.T)[1].tolist()
+        ends = np.cumsum(held.sum(0)).tolist()
         found = []
         for some in worlds.values():
             content: list[list[Row]] = [[] for _ in tables]
-            for entry in np.flatnonzero(held[:, some[0]]):
+            first = some[0]
+            for entry in held_by[ends[first - 1] if first else 0 : ends[first]]:
                 i, row, _ = entries[entry]
                 content[i].append(row)
             found.append((tuple(map(tuple, content)), sum(1 << world for world in some)))

@@ -103,6 +103,7 @@ class Caller:
         budget: int | None = None,
         memo: bool = True,
         check: int = 0,
+        typed: bool = True,
     ) -> None:
         """Set up; nothing is called yet.
 
@@ -126,6 +127,8 @@ class Caller:
             check: how many tuples, the first ones, to evaluate a second time, to catch a function
                 that is not pure. A function that uses a global random number generator is caught
                 without it.
+            typed: whether 1, 1.0 and True are different arguments. Where each argument has one
+                type, it is faster not to look.
 
         Raises:
             DomainError: if a setting is out of range, or `on_error` is no output.
@@ -163,6 +166,7 @@ class Caller:
         self._timeout = timeout
         self.budget = budget
         self.memoised = memo
+        self.typed = typed
         self._on_error = on_error
         if on_error not in ("raise", "discard"):
             try:
@@ -218,7 +222,7 @@ class Caller:
             if not self.memoised:
                 self._afford(len(tuples))
                 return [self._settled(outcome) for outcome in self._run(tuples)]
-            keys = [_key(arguments) for arguments in tuples]
+            keys = [self._key(arguments) for arguments in tuples]
             new = {
                 key: arguments
                 for key, arguments in zip(keys, tuples, strict=True)
@@ -240,7 +244,7 @@ class Caller:
         Returns:
             Its outcome, or the default.
         """
-        found = self._find(_key(arguments))
+        found = self._find(self._key(arguments))
         return default if found is _UNKNOWN else found
 
     @contextmanager
@@ -268,6 +272,9 @@ class Caller:
                 # Where sampled tuples hardly ever recur, the memo would grow without end.
                 for key in list(islice(self._memo, max(0, len(self._memo) - MEMO_LIMIT))):
                     del self._memo[key]
+
+    def _key(self, arguments: Arguments) -> Hashable:
+        return (arguments, _types(arguments)) if self.typed else arguments
 
     def _find(self, key: Hashable) -> Outcome:
         for stage in reversed(self._stages.stack):
@@ -670,10 +677,6 @@ def carried(function: Callable[..., Any]) -> Callable[..., Any]:
         return _portable(function)
     except Exception:  # a copy can keep it, and pickle will say what is wrong
         return function
-
-
-def _key(arguments: Arguments) -> Hashable:
-    return arguments, _types(arguments)
 
 
 def _types(value: Hashable) -> Hashable:

@@ -23,6 +23,10 @@ __all__ = [
 ]
 
 
+_WIDTH = 160
+"""So much of a line of a program is shown."""
+
+
 class ByssusError(Exception):
     """The root of every error that byssus raises."""
 
@@ -138,14 +142,19 @@ def _excerpt(file: str | None, line: int | None, column: int | None, text: str |
     if line is None:
         return "" if file is None else f"\n  in {file}"
     where = f"\n  {file or '<program>'}, line {line}"
-    lines = [] if text is None else text.splitlines()
+    lines = [] if text is None else text.split("\n")
     if not 0 < line <= len(lines):
         return where
     shown = lines[line - 1].rstrip()
     if column is None:
-        return f"{where}\n    {shown}"
+        return f"{where}\n    {shown[:_WIDTH]}"
+    # Of a long line, the part around the spot.
+    start = max(0, column - _WIDTH // 2) if len(shown) > _WIDTH else 0
+    shown = ("..." if start else "") + shown[start : start + _WIDTH]
+    where += f", column {column}"
+    column += 3 * (start > 0) - start
     indent = "".join(c if c == "\t" else " " for c in shown[: column - 1]).ljust(column - 1)
-    return f"{where}, column {column}\n    {shown}\n    {indent}^"
+    return f"{where}\n    {shown}\n    {indent}^"
 
 
 def listed(values: Iterable[Any], limit: int = 12) -> str:

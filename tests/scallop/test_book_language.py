@@ -476,14 +476,14 @@ AGGREGATION = [
         {"has_blue": [False], "has_red": [True]},
     ),
     Case(
-        # In the book `exists` is applied to path itself, which real Scallop refuses as
-        # unstratified, aggregates being no positive dependency; so is it here with two steps.
-        "aggregation: exists, as a formula (over edges for path)",
+        # Real Scallop refuses this recursion through an aggregate, against its book.
+        "aggregation: exists, as a formula",
         """
         rel edge = {(0, 1), (1, 2), (2, 3)}
-        rel two_steps(a, c) = exists(b: edge(a, b) and edge(b, c))
+        rel path(a, b) = edge(a, b)
+        rel path(a, c) = exists(b: path(a, b) and edge(b, c))
         """,
-        {"two_steps": [(0, 2), (1, 3)]},
+        {"path": [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)]},
     ),
     Case(
         "aggregation: not exists",
@@ -873,7 +873,7 @@ FUNCTIONS = [
     ("$min(4.0, 1.0, 9.5)", 1.0),  # the table: $max
     ("$pow(2, 3)", 8),  # the table: 2.2 is no integer
     ("$powf(4.0, 0.5)", 2.0),
-    ("$sign(-3.0)", -1),  # the table: -1.0, but its result is an i32
+    ("$sign(-3.0)", -1.0),
     ("$sin(0.0)", 0.0),
     ('$string_char_at("hello", 2)', "l"),
     ('$string_concat("hello", " ", "world")', "hello world"),
@@ -988,7 +988,7 @@ FAULTS = [
     Fault(
         "value_type: negative usize",
         "type my_edge(usize, usize)\nrel my_edge = {(-1, -5), (0, 3)}",
-        ("cannot unify types", "`usize`", "signed integer"),
+        ("cannot unify types", "`usize`", "signed"),
         2,
         ("usize, usize", "-1"),
     ),
@@ -1017,27 +1017,27 @@ FAULTS = [
     Fault(
         "rules: variable in the head",
         "rel edge = {(0, 1)}\nrel path(a, c) = edge(a, b)",
-        ("bound",),
+        ("head", "`c`"),
         2,
         ("c)",),
     ),
     Fault(
         "rules: two values of their sum",
         "rel input_relation = {3}\nrel output_relation(b, c) = input_relation(b + c)",
-        ("bound",),
+        ("`b`",),
         2,
     ),
     Fault(
         "rules: a branch of a disjunction",
         "rel f = {1}\nrel g = {(1, 2)}\nrel parent(a, b) = f(a) or g(a, b)",
-        ("bound",),
+        ("head", "`b`"),
         3,
         ("b)",),
     ),
     Fault(
         "negation: only negated atoms",
         'rel father = {("a", "b")}\nrel no_child(n) = not father(n, _)',
-        ("bound",),
+        ("`n`",),
         2,
     ),
     Fault("negation: unstratified", "rel is_true() = not is_true()", ("stratif", "is_true"), 1),
@@ -1057,9 +1057,9 @@ FAULTS = [
         2,
     ),
     Fault(
-        "aggregation: recursion through exists",
+        "aggregation: recursion through count",
         "rel edge = {(0, 1)}\nrel path(a, b) = edge(a, b)\n"
-        "rel path(a, c) = exists(b: path(a, b) and edge(b, c))",
+        "rel path(a, c) = edge(a, c) and c := count(b: path(a, b))",
         ("stratif", "path"),
     ),
     Fault(
@@ -1091,7 +1091,7 @@ FAULTS = [
     Fault(
         "foreign_predicates: free input",
         "rel r(x) = range<i32>(0, y, x)",
-        ("bound",),
+        ("`y`",),
         1,
     ),
     Fault("query: unknown relation", "rel a = {1}\nquery somethin", ("somethin",), 2),

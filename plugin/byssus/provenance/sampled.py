@@ -17,6 +17,9 @@ from byssus.worlds import Concepts, Worlds, number_worlds
 
 __all__ = ["Sampled"]
 
+_FEW = 4
+"""Up to so many bits are faster found one by one than by unpacking all."""
+
 
 class Sampled:
     """Tags are Python ints, a bit for each world of each example: one engine run for the batch.
@@ -150,5 +153,12 @@ def to_bits(holds: np.ndarray[Any, np.dtype[np.bool_]]) -> int:
 
 def from_bits(tag: int, count: int) -> np.ndarray[Any, np.dtype[np.int64]]:
     """The positions of the bits that are set."""
+    if tag.bit_count() <= _FEW:
+        found = []
+        while tag:
+            low = tag & -tag
+            found.append(low.bit_length() - 1)
+            tag ^= low
+        return np.array(found, np.int64)
     packed = np.frombuffer(tag.to_bytes((count + 7) // 8, "little"), np.uint8)
     return np.flatnonzero(np.unpackbits(packed, count=count, bitorder="little"))
