@@ -298,7 +298,7 @@ class _Call(Generic[T]):
                     "compares the probabilities of its tuples, which differ between the "
                     f"{weight.numel()} examples of the batch"
                 )
-        return [float(weight) for weight in weights]
+        return [float(w.detach() if isinstance(w, Tensor) else w) for w in weights]
 
     def error(self, message: str) -> ByssusError:
         return self.declaration.span.error(

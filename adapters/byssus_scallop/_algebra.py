@@ -27,6 +27,7 @@ class Tags(Generic[T]):
             has in place of a call of `mult`; None for none.
         possible_source: the same for `possible`.
         joins: whether `join` narrows rows down.
+        incomplete: whether this run has to be repeated, so that no more calls are made in it.
     """
 
     zero: T
@@ -38,6 +39,7 @@ class Tags(Generic[T]):
     mult_source: str | None = None
     possible_source: str | None = None
     joins: bool = False
+    incomplete: bool = False
 
     def fact(self, key: Hashable, probability: Any, group: Hashable | None = None) -> T:
         """The tag of an uncertain fact.

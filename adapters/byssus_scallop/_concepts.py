@@ -87,6 +87,7 @@ class ConceptTable:
     Attributes:
         widths: the number of values of each concept.
         given: the blocks whose probabilities are given with each batch; they come first.
+        start: the first concept that was not given.
         found: the probabilities of the facts that evaluation came upon, `(1, facts)` a block.
     """
 
@@ -98,6 +99,7 @@ class ConceptTable:
         for block in blocks:
             self._enter(block)
         self.given = len(blocks)
+        self.start = len(self.widths)
 
     def literal(self, key: Hashable) -> tuple[int, int] | None:
         """The concept and the value that a fact is, by position; None if it is not known."""

@@ -1469,4 +1469,10 @@ def _with(extras: _Extras, literal: CoreLiteral) -> Core:
 
 def _shown_atom(atom: Atom) -> str:
     types = f"<{', '.join(one.name for one in atom.type_arguments)}>" if atom.type_arguments else ""
-    return f"{atom.predicate}{types}({', '.join(str(one.span) for one in atom.arguments)})"
+    return f"{atom.predicate}{types}({', '.join(map(_shown, atom.arguments))})"
+
+
+def _shown(expression: Expression) -> str:
+    if isinstance(expression, Binary):
+        return f"({_shown(expression.left)} {expression.op} {_shown(expression.right)})"
+    return str(expression.span)

@@ -243,6 +243,7 @@ class _Evaluation(Generic[T]):
         self.tables: Database[T] = Database(engine.program.relations, tags)
         self.dropped: dict[tuple[Span, str], int] = defaultdict(int)
         self.lost: list[T] = []
+        self.failed: list[tuple[str, Row]] = []
         self.failures: dict[tuple[Hashable, ...], BaseException] = {}
         self.asked: dict[str, int] = {}
         self.called: dict[str, set[Row]] = defaultdict(set)
@@ -251,10 +252,12 @@ class _Evaluation(Generic[T]):
     def run(self, facts: Mapping[str, Iterable[tuple[Row, T]]]) -> Run[T]:
         for stratum in self.engine.strata:
             self.evaluate(stratum, facts)
+        # Read now: a recursion may have asked again, in other worlds, for what had failed.
+        asked = [self.tables[relation].rows[row] for relation, row in self.failed]
         return Run(
             {name: table.rows for name, table in self.tables.items()},
             dict(self.dropped),
-            self.lost,
+            self.lost + asked,
             self.failures,
             self.asked,
         )
@@ -405,6 +408,8 @@ class _Evaluation(Generic[T]):
 
     def answers(self, box: BlackBoxRelation) -> dict[Row, list[T]]:
         """Call a black box on what is newly asked, and turn the answers into tuples."""
+        if self.tags.incomplete:
+            return {}
         if box.asked is None:
             return self.read_over(box) if not self.called[box.name] else {}
         asked = self.tables[box.asked].rows
@@ -428,7 +433,10 @@ class _Evaluation(Generic[T]):
         outcomes = box.box.evaluate(list(arguments)) if arguments else []
         for row, tag, outcome in zip(arguments, asked, outcomes, strict=True):
             if isinstance(outcome, Failure):
-                self.lost.append(tag)
+                if box.asked is None:
+                    self.lost.append(tag)
+                else:
+                    self.failed.append((box.asked, row))
                 self.failures[box.name, *row] = outcome.cause
                 continue
             inputs = () if leaf else row

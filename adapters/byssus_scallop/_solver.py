@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections import OrderedDict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -30,6 +30,7 @@ from byssus.errors import listed
 from byssus.formula import Key
 from byssus.worlds import Sampler
 
+from ._aggregates import AGGREGATES
 from ._algebra import Tags
 from ._concepts import Block, ConceptTable
 from ._engine import Engine, Limits, Row, Run, TooManyCalls, TooManyTuples
@@ -139,10 +140,14 @@ class Solver:
         asked = [box.samples for box in engine.program.blackboxes if box.samples is not None]
         self.settings = replace(settings, samples=max(asked)) if asked else settings
         self._groundings: OrderedDict[Hashable, _Grounding] = OrderedDict()
+        self._pinned: tuple[Inputs, _Grounding] | None = None
         self._tables: OrderedDict[Hashable, ConceptTable] = OrderedDict()
         self._sdds: dict[Hashable, Sdd] = {}
         self._sampled_because: dict[Hashable, str] = {}
-        self._boxes = [declared.box for declared in engine.program.blackboxes]
+        # One may have several declarations.
+        boxes = [declared.box for declared in engine.program.blackboxes]
+        self._boxes = list({id(box): box for box in boxes}.values())
+        self._calls = 0
         self.plan: Plan | None = None
         self.run: Run[Any] | None = None
 
@@ -156,17 +161,28 @@ class Solver:
             outputs: for each relation the tuples to report on, or None for those that are found.
         """
         inputs.check()
-        before = sum(box.calls for box in self._boxes)
-        with ExitStack() as stack:
-            for box in {id(box): box for box in self._boxes}.values():
-                stack.enter_context(box.caller.staged())
+        before = self._called()
+        with self._staged():
             result = self._answer(inputs, outputs)
-        calls = sum(box.calls for box in self._boxes) - before
+        calls = self._called() - before
+        if self._pinned is not None and self._pinned[0] is inputs:
+            calls += self._calls
         assert self.run is not None
         for answer in result.values():
             answer.distribution.calls = calls
             answer.distribution.failures = dict(self.run.failures)
         return result
+
+    def _called(self) -> int:
+        return sum(box.calls for box in self._boxes)
+
+    @contextmanager
+    def _staged(self) -> Iterator[None]:
+        """Remember the answers of calls only if all goes well."""
+        with ExitStack() as stack:
+            for box in self._boxes:
+                stack.enter_context(box.caller.staged())
+            yield
 
     def _answer(
         self, inputs: Inputs, outputs: Mapping[str, Sequence[Row] | None]
@@ -177,15 +193,16 @@ class Solver:
         structure = (inputs.blocks, inputs.certain)
         if provenance == "exact":
             return self._exact(inputs, outputs, structure, "asked for")
-        if structure not in self._sampled_because:
+        asked = (structure, tuple(outputs))
+        if asked not in self._sampled_because:
             try:
                 return self._exact(inputs, outputs, structure, "the program compiles")
             except (CompilationLimit, TooManyCalls, TooManyTuples) as limit:
-                self._sampled_because[structure] = str(limit)
+                self._sampled_because[asked] = str(limit)
                 warnings.warn(
                     f"sampled: {', '.join(outputs)}: {limit}", RuntimeWarning, stacklevel=4
                 )
-        why = self._sampled_because[structure]
+        why = self._sampled_because[asked]
         return self._estimate(inputs, outputs, "sampled", why)
 
     # Exact
@@ -212,10 +229,17 @@ class Solver:
         return answers
 
     def grounded(self, inputs: Inputs) -> Run[Key]:
-        """What is derived from these facts at all, in any world."""
-        return self._grounding(inputs, (inputs.blocks, inputs.certain)).run
+        """What is derived from these facts at all, in any world; answers are then of this run."""
+        before = self._called()
+        with self._staged():
+            grounding = self._grounding(inputs, (inputs.blocks, inputs.certain))
+        self._calls = self._called() - before
+        self._pinned = inputs, grounding
+        return grounding.run
 
     def _grounding(self, inputs: Inputs, structure: Hashable) -> _Grounding:
+        if self._pinned is not None and self._pinned[0] is inputs:
+            return self._pinned[1]
         if structure in self._groundings:
             self._groundings.move_to_end(structure)
             return self._groundings[structure]
@@ -237,16 +261,18 @@ class Solver:
             ground, given_facts(ground, inputs), generator=settings.generator, limits=limits
         )
         grounding = _Grounding(table, ground, run)
-        if not any(found.requires_grad for found in table.found) and not self._ranks():
+        if self._lasts(table):
             self._groundings[structure] = grounding
             if len(self._groundings) > _STRUCTURES:
                 self._groundings.popitem(last=False)
         return grounding
 
-    def _ranks(self) -> bool:
-        """Whether what is derived depends on probabilities, or on chance."""
-        return any(
-            a.operator in ("top", "unique", "categorical", "uniform")
+    def _lasts(self, table: ConceptTable) -> bool:
+        """Whether what evaluation came upon is the same for the next batch."""
+        if any(found.requires_grad for found in table.found):
+            return False
+        return not any(
+            AGGREGATES[a.operator].weighs or a.operator == "uniform"
             for a in self.engine.program.aggregates
         )
 
@@ -314,6 +340,8 @@ class Solver:
             tags, run = self._evaluate(table, provided, inputs, limits)
             if not tags.incomplete:
                 break
+        if not self._lasts(table):
+            del self._tables[structure]
         self.run = run
         names = sorted({str(key[0]) for block in inputs.blocks for key in block.keys})  # type: ignore[index]
         self.plan = Plan(provenance, why, dict(run.asked), tuple(names))

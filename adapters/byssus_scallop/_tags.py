@@ -161,7 +161,7 @@ class Ground(_Uncertain[Key]):
     def possible(self, tag: Key) -> bool:
         return tag is not None
 
-    def weight(self, tag: Key) -> float:
+    def weight(self, tag: Key) -> Any:
         concepts = None if self._concepts is None else self._concepts()
         if concepts is None or len(concepts.probs) != 1:
             raise CompilationLimit(
@@ -169,7 +169,7 @@ class Ground(_Uncertain[Key]):
                 "the examples of a batch: run them on single examples, or under provenance "
                 "'sampled'"
             )
-        return float(Circuit.compile(self.formula([tag]))(concepts.probs)[0, 0])
+        return Circuit.compile(self.formula([tag]))(concepts.probs)[0, 0]
 
     def formula(self, roots: Sequence[Key]) -> Formula:
         """The ground program of these tags."""
@@ -202,14 +202,18 @@ class _Worlds(_Uncertain[T]):
     Attributes:
         incomplete: whether a fact came up whose concept had not been drawn; it then counted as
             certain, and the run has to be repeated over worlds that have the concept.
+        met: the concepts that evaluation came upon.
     """
 
     def __init__(self, table: ConceptTable, drawn: int) -> None:
         super().__init__(table)
         self.incomplete = False
+        self.met: set[int] = set()
         self._drawn = drawn
 
     def _is_drawn(self, concept: int) -> bool:
+        if concept >= self.table.start:
+            self.met.add(concept)
         if concept < self._drawn:
             return True
         self.incomplete = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from operator import itemgetter
 from typing import Any
 
 from . import _values
@@ -36,8 +37,11 @@ class ScallopCollection:
             types: the types of the columns.
         """
         self.provenance = provenance
-        ordered = sorted(rows, key=lambda pair: [_order(value) for value in pair[1]])
-        self._rows = [(tag, tuple(map(_values.export, values, types))) for tag, values in ordered]
+        self._rows = sorted(rows, key=_order if "Tensor" in types else itemgetter(1))
+        if not {"DateTime", "Duration", "Tensor"}.isdisjoint(types):
+            self._rows = [
+                (tag, tuple(map(_values.export, values, types))) for tag, values in self._rows
+            ]
         self._types = tuple(types)
 
     def __iter__(self) -> Iterator[Any]:
@@ -56,11 +60,11 @@ class ScallopCollection:
         return "{" + ", ".join(shown) + "}"
 
 
-def _order(value: Any) -> tuple[bool, Any]:
-    """Not-a-numbers come last, and tensors, which have no order, as they come."""
-    if isinstance(value, _values.Tensor) or value != value:
-        return True, 0
-    return False, value
+def _order(pair: tuple[Any, tuple[Any, ...]]) -> list[tuple[bool, Any]]:
+    """Tensors, which have no order, come last and as they come."""
+    return [
+        (True, 0) if isinstance(value, _values.Tensor) else (False, value) for value in pair[1]
+    ]
 
 
 def _number(tag: Any) -> Any:

@@ -329,6 +329,13 @@ def exporter(names: Sequence[str]) -> Callable[[Sequence[Any]], Sequence[Any]]:
     ]
 
 
+def _imported(value: Any, kind: str, what: str) -> Any:
+    """A result as the engine holds it; of an entity's text the program makes the entity."""
+    if kind == "Entity" and isinstance(value, str):
+        return value
+    return _values.convert(value, kind, what)
+
+
 def _suppressing(function: Callable[..., Any]) -> Callable[..., Any]:
     def call(*arguments: Any) -> Any:
         try:
@@ -346,7 +353,7 @@ def _implement_function(
     what = f"the result of ${name}"
 
     def call(*arguments: Any) -> Any:
-        return _values.convert(function(*exported(arguments)), result, what)
+        return _imported(function(*exported(arguments)), result, what)
 
     return _suppressing(call) if suppress else call
 
@@ -376,7 +383,7 @@ def _implement_predicate(
                 f"{name} yields {yielded!r}: yield a tuple of its {len(outputs)} outputs, "
                 f"({', '.join(outputs)})"
             )
-        return given, tuple(map(_values.convert, row, outputs, whats))
+        return given, tuple(map(_imported, row, outputs, whats))
 
     def call(*arguments: Any) -> list[tuple[Any, tuple[Any, ...]]]:
         return [fact(yielded) for yielded in function(*exported(arguments))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -102,5 +103,5 @@ def fails(fault: Fault) -> None:
     for text in fault.carets:
         assert any(
             under.strip() == "^" and above[under.index("^") :].startswith(text)
-            for above, under in zip(lines, lines[1:], strict=False)
+            for above, under in itertools.pairwise(lines)
         ), message

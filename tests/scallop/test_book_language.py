@@ -11,10 +11,10 @@ import math
 from pathlib import Path
 
 import pytest
-from scallop.running import Case, Fault, check, fails, parametrized, run, tuples
 
 import byssus_scallop as scallopy
 from byssus import ByssusError
+from scallop.running import Case, Fault, check, fails, parametrized, run, tuples
 
 RELATION = [
     Case("relation: type alone", "type edge(a: i32, b: i32)", {"edge": []}),
@@ -34,7 +34,9 @@ RELATION = [
         "relation: unary, set", 'rel greeting = {("hello world!",)}', {"greeting": ["hello world!"]}
     ),
     Case(
-        "relation: unary, no brackets", 'rel greeting = {"hello world!"}', {"greeting": ["hello world!"]}
+        "relation: unary, no brackets",
+        'rel greeting = {"hello world!"}',
+        {"greeting": ["hello world!"]},
     ),
     Case(
         "relation: digits",
@@ -123,9 +125,7 @@ VALUE_TYPE = [
             "other": [0, 1, 4],
         },
     ),
-    Case(
-        "value_type: escaped characters", r"rel c = {'*', '\n', '\t'}", {"c": ["\t", "\n", "*"]}
-    ),
+    Case("value_type: escaped characters", r"rel c = {'*', '\n', '\t'}", {"c": ["\t", "\n", "*"]}),
     Case(
         "value_type: strings",
         r"""
@@ -620,7 +620,11 @@ MAGIC_SET = [
     Case(
         # The book has `case e is Var(e)`.
         "magic_set: all to strings (v for e)",
-        f"{TO_STRING}\nrel shown(s) = to_string(e, s) and e == EXPR_1\nrel all(s) = to_string(_, s)",
+        f"""
+        {TO_STRING}
+        rel shown(s) = to_string(e, s) and e == EXPR_1
+        rel all(s) = to_string(_, s)
+        """,
         {
             "shown": ["(1 + (5 + 3))"],
             "all": ["(1 + (5 + 3))", "(1 + x)", "(5 + 3)", "1", "13", "3", "5", "x"],
@@ -801,14 +805,14 @@ ADT = [
     Case("adt_and_entity: ba does not", f'{REGEX}\nrel input_string("ba")', {"matches": []}),
     Case(
         "adt_and_entity: new entities",
-        f"""
+        """
         type List = Cons(i32, List) | Nil()
 
         rel to_string_2(l, "]")                      = case l is Nil()
-        rel to_string_2(l, $format("{{}}]", i))        = case l is Cons(i, Nil())
-        rel to_string_2(l, $format("{{}}, {{}}", i, ts)) =
+        rel to_string_2(l, $format("{}]", i))        = case l is Cons(i, Nil())
+        rel to_string_2(l, $format("{}, {}", i, ts)) =
           case l is Cons(i, tl) and case tl is Cons(_, _) and to_string_2(tl, ts)
-        rel to_string(l, $format("[{{}}", tl))         = to_string_2(l, tl)
+        rel to_string(l, $format("[{}", tl))         = to_string_2(l, tl)
 
         type input_list(List)
         rel result_list(new Cons(1, l)) = input_list(l)
@@ -1168,14 +1172,19 @@ def test_hash_is_the_same_for_the_same_values() -> None:
     ],
 )
 def test_every_number_type_is_cast_to_every_other(name: str) -> None:
-    ctx = run(f"type p({name})\nrel p = {{7}}\nrel r(x as i32, x as f64, x as u8, x as String) = p(x)")
+    ctx = run(
+        f"type p({name})\nrel p = {{7}}\nrel r(x as i32, x as f64, x as u8, x as String) = p(x)"
+    )
     check(ctx, {"r": [(7, 7.0, 7, "7")]})
 
 
 @pytest.mark.parametrize(
     ("name", "least", "greatest"),
     [
-        (f"{sign}{bits}", *((-(1 << bits - 1), (1 << bits - 1) - 1) if sign == "i" else (0, (1 << bits) - 1)))
+        (
+            f"{sign}{bits}",
+            *((-(1 << bits - 1), (1 << bits - 1) - 1) if sign == "i" else (0, (1 << bits) - 1)),
+        )
         for sign in "iu"
         for bits in (8, 16, 32, 64, 128)
     ],
@@ -1258,7 +1267,10 @@ CSV = [
     (
         "loading_csv: key (Symbol for the field)",
         STUDENTS,
-        '@file("{}", keys="student_id")\ntype table(student_id: usize, field: Symbol, value: String)',
+        """
+        @file("{}", keys="student_id")
+        type table(student_id: usize, field: Symbol, value: String)
+        """,
         {
             "table": [
                 *[(1, "name", "alice"), (1, "year", "2020"), (1, "gender", "female")],
@@ -1301,7 +1313,9 @@ CSV = [
 ]
 
 
-@pytest.mark.parametrize(("content", "program", "expected"), [c[1:] for c in CSV], ids=[c[0] for c in CSV])
+@pytest.mark.parametrize(
+    ("content", "program", "expected"), [c[1:] for c in CSV], ids=[c[0] for c in CSV]
+)
 def test_csv(tmp_path: Path, content: str, program: str, expected: dict[str, list[object]]) -> None:
     path = tmp_path / "table.csv"
     path.write_text(content)

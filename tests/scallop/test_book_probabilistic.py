@@ -11,9 +11,9 @@ import math
 
 import pytest
 import torch
-from scallop.running import probabilities, run
 
 import byssus_scallop as scallopy
+from scallop.running import probabilities, run
 
 ACTIONS = """
 type Action = UP | DOWN | LEFT | RIGHT
@@ -91,7 +91,7 @@ def test_both_forms_of_tagged_facts(provenance: str, program: str) -> None:
 
 
 def test_facts_with_commas_are_independent() -> None:
-    ctx = run(f"{COLOR}\nrel both() = color(\"red\") and color(\"green\")", "exact")
+    ctx = run(f'{COLOR}\nrel both() = color("red") and color("green")', "exact")
     assert probabilities(ctx, "both") == close({(): 0.08})
 
 
@@ -347,9 +347,7 @@ def test_less_than_with_independent_digits() -> None:
     for holds in (False, True):
         expected = 0.0
         for world in itertools.product((False, True), repeat=6):
-            weight = math.prod(
-                p if w else 1 - p for p, w in zip(one + two, world, strict=True)
-            )
+            weight = math.prod(p if w else 1 - p for p, w in zip(one + two, world, strict=True))
             first = [i for i in range(3) if world[i]]
             second = [i for i in range(3) if world[3 + i]]
             if any((i < j) is holds for i, j in itertools.product(first, second)):

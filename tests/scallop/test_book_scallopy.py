@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from scallop.running import Case, check, parametrized, probabilities, run, tuples
 from torch import Tensor, nn
 
 import byssus_scallop as scallopy
 from byssus import ByssusError
+from scallop.running import Case, check, parametrized, probabilities, run, tuples
 
 EDGE_PATH = """
   rel edge = {(0, 1), (1, 2)}
@@ -742,7 +742,7 @@ def test_program_in_a_file(tmp_path: Path) -> None:
 
 def test_two_dimensional_input_mapping() -> None:
     module = scallopy.Module(
-        program="type symbol(i32, String)\nrel plus(i) = symbol(i, \"+\")",
+        program='type symbol(i32, String)\nrel plus(i) = symbol(i, "+")',
         input_mappings={"symbol": {0: range(2), 1: ["+", "-", "*"]}},
         output_mappings={"plus": [0, 1]},
         provenance="diffminmaxprob",

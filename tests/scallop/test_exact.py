@@ -594,3 +594,43 @@ def test_grounding_has_a_limit() -> None:
     ctx.add_program(program)
     with pytest.raises(ByssusError, match="1000"):
         ctx.run()
+
+
+# Aggregates that ask for probabilities
+
+
+NORMALIZED = "type a(x: i32)\nrel n(x) = x := normalize(x: a(x))"
+
+
+@pytest.mark.parametrize("provenance", ["exact", "auto"])
+def test_what_depends_on_probabilities_is_found_anew(provenance: str) -> None:
+    ctx = ScallopContext(provenance=provenance)
+    ctx.add_program(NORMALIZED + "\nrel first(x) = (i, x) := rank(x: a(x)) and i == 0")
+    ctx.set_input_mapping("a", [1, 2], disjunctive=False)
+    normal = ctx.forward_function("n", [1, 2])
+    first = ctx.forward_function("first", [1, 2])
+    for given in ([0.2, 0.6], [0.6, 0.2]):
+        p = torch.tensor([given], dtype=torch.float64, requires_grad=True)
+        y = normal(a=p)
+        assert y[0].tolist() == close([given[0] / 0.8, given[1] / 0.8])
+        (gradient,) = torch.autograd.grad(y[0, 0], p)
+        assert gradient[0].tolist() == close([given[1] / 0.64, -given[0] / 0.64])
+        best = max(given)
+        assert first(a=p)[0].tolist() == close([x if x == best else 0.0 for x in given])
+
+
+def test_what_is_drawn_is_drawn_once_a_run() -> None:
+    some = ", ".join(f"0.5::{i}" for i in range(100))
+    ctx = ScallopContext(provenance="exact", generator=torch.Generator().manual_seed(0))
+    ctx.add_program(f"rel a = {{{some}}}\nrel n(x) = x := uniform<1>(x: a(x))\nrel m(x) = n(x)")
+    for _ in range(3):
+        ctx.run()
+        assert probabilities(ctx, "n") == probabilities(ctx, "m")
+
+
+def test_auto_samples_only_what_it_must() -> None:
+    ctx = run(hard(), "auto", nodes=20_000, generator=torch.Generator().manual_seed(0))
+    with pytest.warns(RuntimeWarning, match="sampled: hard"):
+        list(ctx.relation("hard"))
+    assert probabilities(ctx, "easy") == close({(): 0.5})
+    assert ctx.plan().provenance == "exact"

@@ -15,7 +15,7 @@ from byssus_scallop import ScallopContext
 
 pytest.importorskip("problog")
 
-from byssus_problog import Program  # noqa: E402
+from byssus_problog import Program
 
 Answers = dict[tuple[str, tuple[Any, ...]], float]
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 import byssus
 from byssus import ByssusError
-from byssus_scallop import Module, ScallopContext
+from byssus_scallop import Module, ScallopContext, foreign_predicate
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -104,7 +104,7 @@ def test_estimators_learn(provenance: str, estimator: str) -> None:
     [
         "rel total(x + y) = one(x) and two(y)",
         "rel total(n) = n := count(x: one(x) and not two(x))",
-        "rel total(0) = one(x) and two(x)\nrel total(1) = not total0()\nrel total0() = one(x), two(x)",
+        "rel same() = one(x), two(x)\nrel total(0) = same()\nrel total(1) = not same()",
     ],
     ids=["sum", "count", "negation"],
 )
@@ -388,3 +388,27 @@ def test_samples_of_a_black_box() -> None:
     ctx.set_input_mapping("a", range(20), disjunctive=False)
     ctx.forward_function("q")(a=torch.full((1, 20), 0.5))
     assert len(calls) <= 7
+
+
+def test_probabilities_from_a_predicate_are_asked_for_anew() -> None:
+    """A foreign predicate that is a network: what it says is trained, step by step."""
+    weight = torch.zeros((), dtype=torch.float64, requires_grad=True)
+
+    @foreign_predicate(name="likely", input_arg_types=["i32"], output_arg_types=[], tag_type="prob")
+    def likely(x: int) -> Any:
+        yield weight.sigmoid(), ()
+
+    for provenance in ("exact", "sampled", "mixed"):
+        ctx = ScallopContext(provenance=provenance, worlds=byssus.exhaustive, samples=64)
+        ctx.register_foreign_predicate(likely)
+        ctx.add_program("type a(i32)\nrel q(x) = a(x) and likely(x)")
+        ctx.set_input_mapping("a", [1])
+        function = ctx.forward_function("q", [1], distribution=True)
+        for value in (0.0, 2.0):
+            with torch.no_grad():
+                weight.fill_(value)
+            y = function(a=torch.tensor([[0.5]], dtype=torch.float64)).probs
+            p = weight.sigmoid().item()
+            assert y.item() == close(0.5 * p)
+            (gradient,) = torch.autograd.grad(y.sum(), weight)
+            assert gradient.item() == close(0.5 * p * (1 - p))

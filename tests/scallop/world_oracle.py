@@ -678,7 +678,7 @@ class _Maker:
         for i, term in enumerate(args):
             if isinstance(term, Var) and bound[term.name] == "i32":
                 args[i] = Sum(term, 1)
-                body.append(Compare(term, "<", 4))
+                body += [Compare(term, "<", 4), Compare(term, ">=", -1)]
         return Atom(head.relation, tuple(args))
 
     def reduction(self, name: str, below: Sequence[str]) -> Rule:
