@@ -33,6 +33,7 @@ from ._syntax import (
     TypeName,
 )
 from ._types import ALIASES, TYPES
+from .foreign import ForeignPredicate
 
 __all__ = [
     "ConstantDeclaration",
@@ -72,6 +73,7 @@ class ConstantDeclaration:
         value: an expression; the number itself for a member of an enumeration.
         position: the item that declares it, counted from 0: rules after it see it.
         span: where it is declared.
+        type_span: where its type stands.
     """
 
     name: str
@@ -79,6 +81,7 @@ class ConstantDeclaration:
     value: Expression | int
     position: int
     span: Span
+    type_span: Span | None = None
 
 
 @dataclass(frozen=True)
@@ -147,13 +150,15 @@ class Declarations:
         outputs: the files of queries, by position of the item.
         handled: the attributes that processors have dealt with.
         blackboxes: names of relations and functions (with their dollar) that are black boxes.
+        functions: names of foreign functions.
+        predicates: foreign predicates by name.
     """
 
     items: Sequence[Item]
     handled: Collection[str] = ()
     blackboxes: Collection[str] = ()
     functions: Collection[str] = ()
-    predicates: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    predicates: Mapping[str, ForeignPredicate] = field(default_factory=dict)
     relations: dict[str, RelationDeclaration] = field(default_factory=dict)
     variants: dict[str, Variant] = field(default_factory=dict)
     constants: dict[str, ConstantDeclaration] = field(default_factory=dict)
@@ -183,7 +188,10 @@ class Declarations:
             elif isinstance(item, Constants):
                 for name, kind, value, span in item.assignments:
                     declared = None if kind is None else self.type(kind)
-                    self._add_constant(ConstantDeclaration(name, declared, value, position, span))
+                    place = None if kind is None else kind.span
+                    self._add_constant(
+                        ConstantDeclaration(name, declared, value, position, span, place)
+                    )
             elif isinstance(item, RelationTypes):
                 self._read_relations(item)
             elif isinstance(item, FunctionType):
@@ -349,10 +357,10 @@ class Declarations:
                 f"the predicate `{relation.name}` is declared `extern` but is not registered as a "
                 f"foreign predicate{meant(relation.name, self.predicates)}"
             )
-        if expected != types:
+        if expected.types != types:
             raise relation.span.error(
                 f"the extern predicate `{relation.name}` is declared with the types "
-                f"({', '.join(types)}), but the foreign predicate has ({', '.join(expected)})"
+                f"({', '.join(types)}), but the foreign predicate has ({', '.join(expected.types)})"
             )
 
     def _read_function(self, item: FunctionType) -> None:
@@ -425,7 +433,8 @@ class Declarations:
         }
 
     def _check_name(self, name: str, span: Span) -> None:
-        if name in self.predicates:
+        # One with type parameters is called with them, and so can be told from a relation.
+        if name in self.predicates and not self.predicates[name].generics:
             raise span.error(
                 f"the predicate `{name}` is being defined here, but it is also a foreign predicate "
                 "which cannot be populated; choose another name"

@@ -46,6 +46,7 @@ from ._syntax import (
     Range,
     Reduce,
     ReduceRule,
+    RelationTypes,
     Rule,
     Span,
     Unary,
@@ -443,6 +444,7 @@ class Elaboration:
         uses: where each relation is first used in a body.
         defined: relations that something derives or declares.
         constants: of the program, by name.
+        heads: relations that items of the program define.
         warnings: what is likely a mistake.
     """
 
@@ -468,6 +470,7 @@ class Elaboration:
         self.defined: set[str] = set()
         self.constants: dict[str, Typed] = {}
         self.warnings: list[str] = []
+        self.heads = {name for item in declarations.items for name in _heads(item)}
         self.groups = itertools.count()
 
     # Relations
@@ -563,7 +566,9 @@ class Elaboration:
                 "no place here"
             )
         if constant.type is not None:
-            self.types.narrow(typed.cell, mask(constant.type), span, typed.span)
+            self.types.narrow(
+                typed.cell, mask(constant.type), constant.type_span or span, typed.span
+            )
         return typed
 
     def _constant(self, name: str, span: Span) -> Typed:
@@ -858,7 +863,9 @@ class Elaboration:
     ) -> CoreAtom | CoreGenerator:
         """A predicate, applied to arguments."""
         predicate = self.predicates.get(node.predicate)
-        if predicate is not None:
+        if predicate is not None and (
+            node.type_arguments or not predicate.generics or node.predicate not in self.heads
+        ):
             return self.generator(predicate, node, arguments)
         if node.type_arguments:
             raise node.span.error(
@@ -939,7 +946,10 @@ class Elaboration:
         stop = node.stop
         if node.inclusive:
             stop = Binary(stop.span, "+", stop, Constant(stop.span, "int", 1))
-        return self.atom(Atom(node.span, "range", (node.start, stop, node.variable)), scope)
+        extras = _Extras()
+        atom = Atom(node.span, "range", (node.start, stop, node.variable))
+        arguments = self.arguments(atom.arguments, scope, extras)
+        return _with(extras, self.generator(self.predicates["range"], atom, arguments))
 
     def quantifier(
         self, node: Quantifier, scope: _Scope, heads: Collection[str], depth: int
@@ -1230,8 +1240,8 @@ class Elaboration:
                     str(
                         span.error(
                             f"`{name}` in the aggregation is another variable than `{name}` "
-                            "outside of it: only variables of the head and of `where` are known "
-                            "on both sides"
+                            "outside of it, as the aggregation is not grouped by it: put it into "
+                            "the head, or after `where`"
                         )
                     )
                 )
@@ -1261,7 +1271,7 @@ class Elaboration:
             name, span = item.target, item.span
         else:
             name, span = item.target.predicate, item.target.span
-        if name in self.predicates:
+        if name in self.predicates and name not in self.heads:
             raise span.error(f"the foreign predicate `{name}` cannot be queried; derive a relation")
         if isinstance(item.target, str):
             self.queries.append((name, name, position, span))
@@ -1317,6 +1327,16 @@ class Elaboration:
 
 
 # Names
+
+
+def _heads(item: Item) -> Iterable[str]:
+    if isinstance(item, Rule):
+        return (head.predicate for head in item.heads)
+    if isinstance(item, FactSet | ReduceRule):
+        return (item.name,)
+    if isinstance(item, Fact):
+        return (item.atom.predicate,)
+    return (one.name for one in item.relations) if isinstance(item, RelationTypes) else ()
 
 
 def _operands(node: Expression) -> tuple[Expression, ...]:
@@ -1472,7 +1492,30 @@ def _shown_atom(atom: Atom) -> str:
     return f"{atom.predicate}{types}({', '.join(map(_shown, atom.arguments))})"
 
 
-def _shown(expression: Expression) -> str:
-    if isinstance(expression, Binary):
-        return f"({_shown(expression.left)} {expression.op} {_shown(expression.right)})"
-    return str(expression.span)
+def _shown(root: Expression) -> str:
+    """An expression as Scallop prints it: operators in parentheses."""
+    order, stack = [], [root]
+    while stack:
+        node = stack.pop()
+        order.append(node)
+        stack.extend(_operands(node))
+    done: dict[int, str] = {}
+    for node in reversed(order):
+        parts = [done[id(one)] for one in _operands(node)]
+        if isinstance(node, Binary):
+            text = f"({parts[0]} {node.op} {parts[1]})"
+        elif isinstance(node, Unary):
+            text = f"({node.op}{parts[0]})"
+        elif isinstance(node, Cast):
+            text = f"({parts[0]} as {node.type.name})"
+        elif isinstance(node, Conditional):
+            text = f"if {parts[0]} then {parts[1]} else {parts[2]}"
+        elif isinstance(node, Call):
+            text = f"${node.function}({', '.join(parts)})"
+        elif isinstance(node, New | Object):
+            new = "new " if isinstance(node, New) else ""
+            text = f"{new}{node.functor}({', '.join(parts)})"
+        else:
+            text = str(node.span)
+        done[id(node)] = text
+    return done[id(root)]

@@ -16,7 +16,7 @@ from byssus import ProgramError
 from ._syntax import Span
 from ._types import FAMILIES, TYPES, default
 
-__all__ = ["ANY", "Cell", "Inference", "conflict", "describe", "mask", "place", "names"]
+__all__ = ["ANY", "Cell", "Inference", "conflict", "describe", "mask", "names", "place"]
 
 _ORDER = sorted(TYPES)
 _BIT = {name: 1 << i for i, name in enumerate(_ORDER)}
@@ -250,7 +250,10 @@ def _mismatch(a: int, first: Span, b: int, second: Span, where: Span | None) -> 
             f"{place(second)}\nand both are the type of"
         )
     return conflict(
-        f"{message}, where the first is declared here", first, "and the second here", second
+        f"{message}, where the first is declared here",
+        first,
+        "and the second is declared here",
+        second,
     )
 
 

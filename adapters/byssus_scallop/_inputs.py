@@ -149,13 +149,16 @@ def dense_inputs(
     rows: Sequence[Row],
     tensor: Tensor,
     generator: torch.Generator | None,
+    decide: bool,
 ) -> Inputs:
     """The facts of a relation that is given as a tensor `(batch, *mapping.shape)`.
 
-    What is not retained has probability zero, so that all examples have the same facts.
+    What is not retained has probability zero, so that all examples have the same facts. Where the
+    mapping leaves it to the data whether facts are alternatives, `decide` is whether they may.
     """
     probs, keep = mapping.process(tensor, relation, generator)
-    groups = mapping.groups(probs)
+    undecided = mapping.disjunctive is None and mapping.disjunctive_dim is None
+    groups = () if undecided and not decide else mapping.groups(probs)
     retained = bool(keep.all())
     if not retained:
         probs = torch.where(keep, probs, 0.0)

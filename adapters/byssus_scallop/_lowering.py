@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -61,7 +60,6 @@ from ._planning import (
     Reversible,
     Test,
     Ungrounded,
-    literal_terms,
     literal_variables,
     plan,
     reorder,
@@ -69,9 +67,9 @@ from ._planning import (
 )
 from ._predicates import PREDICATES
 from ._strata import dependencies, strata
-from ._syntax import Constant, FactSet, Item, Span
+from ._syntax import FactSet, Item, Span
 from ._types import FAMILIES, RANGES, castable
-from ._values import Dropped, Entity, cast, convert, literal
+from ._values import Dropped, cast, convert, literal
 from .foreign import ForeignFunction, ForeignPredicate
 
 __all__ = ["Lowered", "load", "lower", "reorder", "strata"]
@@ -192,7 +190,7 @@ def lower(
         handled=attributes,
         blackboxes=boxes,
         functions=functions,
-        predicates={name: one.types for name, one in predicates.items()},
+        predicates=predicates,
     )
     declarations.read(relations or {})
     called = {box.name for box in boxes.values() if box.function}
@@ -238,6 +236,7 @@ class _Lowering:
         self.number = 0
         self.contexts = 0
         self.terms: dict[Typed, Term] = {}
+        self.sums: dict[int, tuple[Term, str, tuple[int, int]]] = {}
         self.cells: dict[str, Cell] = {}
         self.sources: dict[Literal, Core] = {}
         self.entities: dict[Literal, CoreNew | CoreParse] = {}
@@ -273,7 +272,7 @@ class _Lowering:
 
     def make_relations(self) -> None:
         declared = self.declarations
-        for name, (cells, span) in self.elaboration.relations.items():
+        for name, (cells, _) in self.elaboration.relations.items():
             types = tuple([self.types.type(cell) for cell in cells])
             columns: tuple[str | None, ...] = ()
             if name in declared.relations:
@@ -364,7 +363,7 @@ class _Lowering:
         if known is not None and known[0] == key:
             return known[1]
         columns = [
-            self.column(column, kind) for column, kind in zip(facts.columns, types, strict=True)
+            self.values(column, kind) for column, kind in zip(facts.columns, types, strict=True)
         ]
         rows = zip(*columns, strict=True) if columns else [()] * len(facts.syntax.tuples)
         found = tuple(
@@ -376,7 +375,7 @@ class _Lowering:
         _FACTS[facts.syntax] = key, found
         return found
 
-    def column(self, column: Any, kind: str) -> list[Hashable]:
+    def values(self, column: Any, kind: str) -> list[Hashable]:
         """The values of a column of a fact set."""
         if set(column.kinds) <= {"int", "negative"} and kind in RANGES and not column.variables:
             values = [node.value for node in column.nodes]
@@ -498,10 +497,33 @@ class _Lowering:
             solve = (_solver("-", (found.result, right)), _solver("-", (found.result, left)))
         else:
             solve = (_solver("+", (found.result, right)), _solver("-", (left, found.result), True))
-        return Reversible(found.function, arguments, found.source, solve)
+        term = Reversible(found.function, arguments, found.source, solve)
+        if found.result in RANGES:
+            self.sums[id(term)] = term, op, RANGES[found.result]
+        return term
 
-    def variable(self, name: str) -> Var:
-        return Var(name)
+    def column(self, term: Term | None) -> Term | None:
+        """A term as a column of an atom: what is equal to no integer equals no column."""
+        if not isinstance(term, Reversible) or id(term) not in self.sums:
+            return term
+        chain: list[Reversible] = []
+        arguments: tuple[Term, ...] = ()
+        node: Term = term
+        while isinstance(node, Reversible) and id(node) in self.sums:
+            chain.append(node)
+            inner = [one for one in node.arguments if isinstance(one, Apply)]
+            if len(inner) != 1:
+                break
+            (node,) = inner
+        found: Term | None = None
+        for one in reversed(chain):
+            _, op, bounds = self.sums[id(one)]
+            arguments = tuple(
+                [found if found is not None and isinstance(a, Apply) else a for a in one.arguments]
+            )
+            solve = _exact_solvers(op, bounds)
+            found = Reversible(_exact(op, bounds), arguments, None, solve, True)
+        return found
 
     def types_of(self, names: Iterable[str]) -> tuple[str, ...]:
         return tuple([self.types.type(self.cells[name]) for name in names])
@@ -519,7 +541,7 @@ class _Lowering:
         needed = {n for t in (*head, *key) for n in variables(t)} | set(variables(tag))
         demand: list[Literal] = []
         if rule.head in self.declarations.demands:
-            bound = tuple([head[i] for i in self.demanded(rule.head)])
+            bound = tuple([self.column(head[i]) for i in self.demanded(rule.head)])
             demand = [Atom(self.demand_name(rule.head), bound, rule.span, first=True)]
         for i, part in enumerate(self.alternatives(rule.body, needed, set())):
             literals = self.body(part, needed, demand)
@@ -571,8 +593,8 @@ class _Lowering:
             planned = plan(literals)
         except Ungrounded as error:
             raise self.ungrounded(error) from None
-        for one in (*terms, *key, tag):
-            for name in variables(one):
+        for term in (*terms, *key, tag):
+            for name in variables(term):
                 if name not in planned.bound:
                     raise self.head_error(name, typed, span)
         self.rules.append(
@@ -589,34 +611,66 @@ class _Lowering:
             )
         )
         order = [literals[i] for i in planned.order]
-        relaxed = {literals[i] for i in planned.relaxed}
-        for position, literal in enumerate(order):
-            if isinstance(literal, Atom | Negated) and literal.ask is not None:
-                if literal not in relaxed:
-                    self.ask(literal.ask, order[:position], literal.span)
-                else:
-                    self.warn(
-                        literal.span,
-                        f"`{literal.relation}` is on demand, but nothing binds its bound "
-                        "arguments here: only what is demanded elsewhere is found",
-                    )
-            if literal in self.entities:
-                self.derive_entities(literal, order, position)
+        self.ask(literals, order)
+        for position, one in enumerate(order):
+            if one in self.entities:
+                self.derive_entities(one, order, position)
 
     def warn(self, span: Span, message: str) -> None:
         self.warnings.append(str(span.error(message)))
 
-    def ask(self, ask: Ask, before: Sequence[Literal], span: Span) -> None:
-        """A rule that derives what a literal asks for from the literals before it."""
-        if any(
+    def ask(self, literals: Sequence[Literal], order: Sequence[Literal]) -> None:
+        """Rules that derive what the literals of a body ask for."""
+        asking = [one for one in literals if isinstance(one, Atom | Negated) and one.ask]
+        if not asking:
+            return
+        base = [one for one in literals if one not in asking]
+        demanding = [one for one in asking if one.ask is not None and one.ask.certain]
+        # As in Scallop, demand follows from all that it need not wait for.
+        while demanding:
+            planned = plan(base, partial=True)
+            ready = [
+                one
+                for one in demanding
+                if one.ask is not None
+                and all(name in planned.bound for term in one.ask.terms for name in variables(term))
+            ]
+            if not ready:
+                break
+            before = [base[i] for i in planned.order]
+            for one in ready:
+                assert one.ask is not None
+                self.derive_ask(one.ask, _connected(before, one.ask.terms), one.span)
+            demanding = [one for one in demanding if one not in ready]
+            base += [one for one in ready if isinstance(one, Atom)]
+        for one in demanding:
+            self.warn(
+                one.span,
+                f"`{one.relation}` is on demand, but nothing binds its bound arguments here: only "
+                "what is demanded elsewhere is found",
+            )
+        # A black box is asked as little as possible: where all else holds that can be known before.
+        for one in asking:
+            if one.ask is None or one.ask.certain:
+                continue
+            earlier = set(order[: order.index(one)])
+            guard = [
+                other
+                for other in literals
+                if other in earlier
+                or not (isinstance(other, Atom | Negated) and other.ask is not None)
+            ]
+            planned = plan(guard, partial=True)
+            self.derive_ask(one.ask, [guard[i] for i in planned.order], one.span)
+
+    def derive_ask(self, ask: Ask, before: Sequence[Literal], span: Span) -> None:
+        """A rule that derives what is asked for, if it is not known anyway."""
+        known = _flat(ask.terms) and any(
             isinstance(one, Atom) and one.relation == ask.relation and one.terms == ask.terms
             for one in before
-            if _flat(ask.terms)
-        ):
-            return
-        if ask.certain:
-            before = _connected(before, ask.terms)
-        self.derive(ask.relation, ask.terms, before, span, ask.certain)
+        )
+        if not known:
+            self.derive(ask.relation, ask.terms, before, span, ask.certain)
 
     def derive(
         self,
@@ -822,18 +876,19 @@ class _Lowering:
 
     def atom(self, part: CoreAtom) -> Atom:
         name = part.relation
-        terms = tuple([None if one.kind == "wild" else self.term(one) for one in part.arguments])
+        plain = tuple([None if one.kind == "wild" else self.term(one) for one in part.arguments])
+        terms = tuple(map(self.column, plain))
         box = self.boxes.get(name)
         if box is not None and not box.over:
             bound = tuple(range(box.bound))
             self.check_inputs(part, terms[: box.bound], f"black box `{name}`")
-            inputs = tuple([term for term in terms[: box.bound] if term is not None])
+            inputs = tuple([term for term in plain[: box.bound] if term is not None])
             asked = self.asked(name, box)
             return Atom(name, terms, part.span, Ask(asked, inputs, False), bound, True)
         if name not in self.declarations.demands:
             return Atom(name, terms, part.span)
         bound = self.demanded(name)
-        wanted = tuple([terms[i] for i in bound])
+        wanted = tuple([plain[i] for i in bound])
         ask = None
         if all(term is not None for term in wanted):
             ask = Ask(self.demand_name(name), wanted, True)  # type: ignore[arg-type]
@@ -1240,6 +1295,41 @@ def _solver(
         return Apply(found.function, operands, found.source)
 
     return solve
+
+
+def _exact(op: str, bounds: tuple[int, int]) -> Callable[[Any, Any], int | None]:
+    """A sum or difference of integers that is None where it leaves the range."""
+    low, high = bounds
+    sign = 1 if op == "+" else -1
+
+    def compute(a: Any, b: Any) -> int | None:
+        if a is None or b is None:
+            return None
+        result: int = a + sign * b
+        return result if low <= result <= high else None
+
+    return compute
+
+
+def _exact_solvers(
+    op: str, bounds: tuple[int, int]
+) -> tuple[Callable[[Term, tuple[Term, ...]], Term], ...]:
+    """How to compute each operand of such a sum or difference."""
+    low, high = bounds
+
+    def solver(function: Callable[[Any, Any], int]) -> Callable[[Term, tuple[Term, ...]], Term]:
+        def checked(result: Any, other: Any) -> int:
+            found = function(result, other)
+            if not low <= found <= high:
+                raise Dropped("overflow")
+            return found
+
+        return lambda result, others: Apply(checked, (result, others[0]))
+
+    if op == "+":
+        return (solver(lambda result, other: result - other),) * 2
+    left = solver(lambda result, other: result + other)
+    return left, solver(lambda result, other: other - result)
 
 
 def _conditional(arguments: tuple[Term, ...]) -> Term:

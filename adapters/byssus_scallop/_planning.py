@@ -58,9 +58,13 @@ class Reversible(Apply):
     Attributes:
         solve: for each argument, from the result and the other arguments (in order) to the term
             that the argument is equal to; None where there is none.
+        exact: whether it makes no difference in which direction it is used. (Sums of floats are
+            rounded, and those of integers stop at the end of the range.) What is not exact is
+            solved only for variables that no atom binds.
     """
 
     solve: tuple[Callable[[Term, tuple[Term, ...]], Term] | None, ...] = ()
+    exact: bool = False
 
 
 # Literals
@@ -246,6 +250,7 @@ class _Planner:
         self.fresh = 0
         self.done: set[int] = set()
         self.uses: dict[str, list[int]] = defaultdict(list)
+        self.binders: dict[str, list[int]] = defaultdict(list)
         self.atoms: list[int] = []
         self.queue: list[int] = []
         for i in range(self.given):
@@ -255,6 +260,11 @@ class _Planner:
         literal = self.literals[i]
         for name in literal_variables(literal):
             self.uses[name].append(i)
+        if isinstance(literal, Atom | Generator):
+            terms = literal.terms if isinstance(literal, Atom) else literal.outputs
+            for term in terms:
+                if isinstance(term, Var):
+                    self.binders[term.name].append(i)
         if isinstance(literal, Atom):
             self.atoms.append(i)
         else:
@@ -352,11 +362,13 @@ class _Planner:
 
     def solve(self, term: Term, value: Term) -> tuple[str, Term] | None:
         """The one unbound variable of a term, and what it must be for the term to be a value."""
-        if sum(1 for name in variables(term) if name not in self.bound) != 1:
+        unknown = [name for name in variables(term) if name not in self.bound]
+        if len(unknown) != 1:
             return None
+        waits = any(i not in self.done for i in self.binders[unknown[0]])
         while not isinstance(term, Var):
             assert isinstance(term, Apply)
-            if not isinstance(term, Reversible):
+            if not isinstance(term, Reversible) or (waits and not term.exact):
                 return None
             (i,) = (i for i, one in enumerate(term.arguments) if not self.known(one))
             solve = term.solve[i]

@@ -28,7 +28,7 @@ from byssus import (
 from byssus._sdd import Sdd
 from byssus.errors import listed
 from byssus.formula import Key
-from byssus.worlds import Sampler
+from byssus.worlds import Sampler, _first, number_worlds
 
 from ._aggregates import AGGREGATES
 from ._algebra import Tags
@@ -322,15 +322,15 @@ class Solver:
     ) -> dict[str, Answer]:
         settings = self.settings
         structure = (inputs.blocks, inputs.certain)
-        table = self._tables.setdefault(structure, ConceptTable(inputs.blocks))
-        self._tables.move_to_end(structure)
-        if len(self._tables) > _STRUCTURES:
-            self._tables.popitem(last=False)
+        # Put back in the end: what a failed run came upon is forgotten.
+        table = self._tables.pop(structure, None) or ConceptTable(inputs.blocks)
+        kept = True
+        worlds = None
         limits = Limits(settings.iterations, settings.nodes)
         while True:
             concepts = table.concepts(inputs.weights, inputs.batch)
             exact = self._exact_concepts(table) if provenance == "mixed" else []
-            worlds = _draw(concepts, exact, settings)
+            worlds = _draw(concepts, exact, settings, worlds)
             provided: Any
             if provenance == "mixed":
                 sdd = Sdd(concepts.widths, range(len(concepts.widths)))
@@ -338,12 +338,20 @@ class Solver:
             else:
                 provided = Sampled(concepts.widths, worlds, settings.estimator)
             tags, run = self._evaluate(table, provided, inputs, limits)
-            if not tags.incomplete:
+            if tags.incomplete:
+                continue
+            if not kept or len(tags.met) == len(table.widths) - table.start:
                 break
-        if not self._lasts(table):
-            del self._tables[structure]
+            # What earlier batches came upon, and this one did not, would only split its worlds.
+            table, kept = ConceptTable(inputs.blocks), False
+            worlds = replace(worlds, indices=worlds.indices[:, :, : table.start])
+        if kept and self._lasts(table):
+            self._tables[structure] = table
+            if len(self._tables) > _STRUCTURES:
+                self._tables.popitem(last=False)
         self.run = run
-        names = sorted({str(key[0]) for block in inputs.blocks for key in block.keys})  # type: ignore[index]
+        decided = set(range(len(concepts.widths))) - set(exact)
+        names = sorted({name for i, name in enumerate(_relations(table)) if i in decided})
         self.plan = Plan(provenance, why, dict(run.asked), tuple(names))
         answers = {}
         for name, rows in outputs.items():
@@ -351,6 +359,12 @@ class Solver:
 
             def again(other: Any, name: str = name, some: tuple[Row, ...] = some) -> list[Any]:
                 tags, run = self._evaluate(table, other, inputs, limits)
+                if tags.incomplete:
+                    raise ByssusError(
+                        f"the estimator {settings.estimator!r} asks about worlds that were not "
+                        "drawn, in which more uncertain facts come up than in those that were: "
+                        "take another one, such as 'rloo'"
+                    )
                 return _tags_of(tags, run, name, some)
 
             lost = tags.sum(run.lost) if run.lost else tags.zero
@@ -370,12 +384,10 @@ class Solver:
     def _exact_concepts(self, table: ConceptTable) -> list[int]:
         """The concepts that `mixed` does not sample."""
         names = self.settings.sampled
-        relations: list[str] = []
-        for block in table.blocks:
-            relation = str(block.keys[0][0])  # type: ignore[index]
-            relations += [relation] * len(block.widths)
+        relations = _relations(table)
         if names is None:
-            return list(range((len(relations) + 1) // 2, len(relations)))
+            # What evaluation comes upon is sampled: it may be much, and must not shift the rest.
+            return list(range((table.start + 1) // 2, table.start))
         unknown = set(names) - set(self.engine.program.relations)
         if unknown:
             raise ByssusError(
@@ -395,19 +407,39 @@ def _tags_of(tags: Any, run: Run[Any], name: str, rows: Iterable[Row]) -> list[A
     return [tags.mult(tag, kept) for tag in found]
 
 
-def _draw(concepts: Concepts, exact: Sequence[int], settings: Settings) -> Worlds:
-    """Draw worlds of all but the exact concepts."""
-    if not exact:
+def _relations(table: ConceptTable) -> list[str]:
+    """For each concept the relation that its facts are of."""
+    relations: list[str] = []
+    for block in table.blocks:
+        name: Any = block.keys[0]
+        while isinstance(name, tuple):
+            name = name[0]
+        relations += [str(name)] * len(block.widths)
+    return relations
+
+
+def _draw(
+    concepts: Concepts, exact: Sequence[int], settings: Settings, before: Worlds | None
+) -> Worlds:
+    """Draw worlds of all but the exact concepts; of the new ones, if the others were drawn."""
+    count = len(concepts.widths)
+    # Worlds in which what has been called is what has to be called.
+    known = 0 if before is None or before.complete else before.indices.shape[2]
+    chosen = sorted(set(range(known, count)) - set(exact))
+    if not known and len(chosen) == count:
         return settings.worlds(concepts, settings.samples, settings.generator)
-    chosen = sorted(set(range(len(concepts.widths))) - set(exact))
     part = Concepts(
         torch.cat([concepts.probs[:, :0], *map(concepts.of, chosen)], 1),
         tuple(concepts.widths[c] for c in chosen),
     )
-    drawn = settings.worlds(part, settings.samples, settings.generator)
-    indices = drawn.indices.new_full((*drawn.indices.shape[:2], len(concepts.widths)), -1)
+    drawn = (independent if known else settings.worlds)(part, settings.samples, settings.generator)
+    indices = drawn.indices.new_full((*drawn.indices.shape[:2], count), -1)
     indices[:, :, chosen] = drawn.indices
-    return replace(drawn, indices=indices)
+    if not known:
+        return replace(drawn, indices=indices)
+    assert before is not None
+    indices[:, :, :known] = before.indices
+    return Worlds(indices, _first(number_worlds(indices, concepts.widths)[0]))
 
 
 def _sorted(rows: Iterable[Row]) -> list[Row]:

@@ -98,9 +98,11 @@ class Ground(_Uncertain[Key]):
             return 0
         # The first value of two is the negation of the second: they contradict each other.
         positive = self._node("literal", (concept, 1 if width == 2 else value))
-        key = -positive if width == 2 and value == 0 else positive
-        self._implied.setdefault(key, {concept: value})
-        return key
+        if width > 2:
+            self._implied[positive] = {concept: value}
+            return positive
+        self._implied[positive], self._implied[-positive] = {concept: 1}, {concept: 0}
+        return positive if value else -positive
 
     def mult(self, a: Key, b: Key) -> Key:
         if a is None or b is None or a == -b != 0:
@@ -109,7 +111,7 @@ class Ground(_Uncertain[Key]):
             return b
         if b == 0:
             return a
-        x, y = self._implied.get(a), self._implied.get(b)
+        x, y = self._implications(a), self._implications(b)
         if x and y:
             if len(x) > len(y):
                 x, y = y, x
@@ -118,7 +120,7 @@ class Ground(_Uncertain[Key]):
                     return None
         key = self._node("and", (a, b) if a < b else (b, a))
         if key not in self._implied:
-            implied = {**(x or {}), **(y or {})}
+            implied = {**x, **y}
             if len(implied) <= _IMPLIED:
                 self._implied[key] = implied
         return key
@@ -177,6 +179,17 @@ class Ground(_Uncertain[Key]):
             key: (kind, tuple(content)) for key, (kind, content) in self.nodes.items()
         }
         return Formula.from_graph(self.table.widths, nodes, list(roots))
+
+    def _implications(self, key: int) -> dict[int, int]:
+        """Concepts whose values a node settles, as far as is remembered."""
+        if key < 0 and key not in self._implied:
+            kind, content = self.nodes[-key]
+            found: dict[int, int] = {}
+            if kind == "or" and len(content) <= _IMPLIED:
+                for one in content:
+                    found.update(self._implied.get(-one, {}))
+            self._implied[key] = found
+        return self._implied.get(key, {})
 
     def _node(self, kind: str, content: Any) -> int:
         key = self._known.get((kind, content))

@@ -161,6 +161,7 @@ class ScallopContext:
         self._facts: list[Entry] = []
         self._singletons: set[str] = set()
         self._mappings: dict[str, InputMapping] = {}
+        self._mapped_rows: dict[str, list[Row]] = {}
         self._retain: dict[str, int] = {}
         self._non_probabilistic: set[str] = set()
         self._functions: dict[str, ForeignFunction] = {}
@@ -347,6 +348,7 @@ class ScallopContext:
     ) -> None:
         """Say what the positions of a relation's tensor mean; see `InputMapping`."""
         self._require(relation)
+        self._mapped_rows.pop(relation, None)
         if input_mapping is None:
             self._mappings.pop(relation, None)
             return
@@ -732,8 +734,13 @@ class ScallopContext:
     def _dense(self, relation: str, tensor: Tensor) -> Inputs:
         """The facts of a relation that is given as a tensor."""
         mapping = self._mappings[relation]
-        rows = [self._convert(relation, row) for row in mapping.tuples]
-        return dense_inputs(relation, mapping, rows, tensor, self._settings.generator)
+        if relation not in self._mapped_rows:
+            rows = [self._convert(relation, row) for row in mapping.tuples]
+            self._mapped_rows[relation] = rows
+        rows = self._mapped_rows[relation]
+        # Scallop's own provenances take facts as independent unless they are said not to be.
+        decide = self.provenance in BYSSUS
+        return dense_inputs(relation, mapping, rows, tensor, self._settings.generator, decide)
 
     def _convert(self, relation: str, values: Sequence[Any]) -> Row:
         return self._lowering().convert(relation, values)

@@ -220,10 +220,13 @@ class ForwardFunction(nn.Module):
         kind = _kind(inputs, dense)
         per_example = isinstance(output_relations, list)
         groups_: dict[_Structure, list[int]] = {}
-        examples = [merged(parts, 1) for parts in sparse]
-        for example, one in enumerate(examples):
-            names = tuple(mappings[example]) if per_example else ()
-            groups_.setdefault((one.certain, one.blocks, names), []).append(example)
+        examples = [merged(parts, 1) if parts else Inputs() for parts in sparse]
+        if per_example or any(sparse):
+            for example, one in enumerate(examples):
+                names = tuple(mappings[example]) if per_example else ()
+                groups_.setdefault((one.certain, one.blocks, names), []).append(example)
+        else:
+            groups_[()] = list(range(batch))
         results: list[tuple[list[int], dict[str, Answer]]] = []
         for indices in groups_.values():
             asked = mappings[indices[0]] if per_example else mappings

@@ -1,4 +1,4 @@
-"""Two digits of which only the sum is known: probabilities in, probabilities out, and a gradient."""
+"""Two digits of which only their sum is known: probabilities in and out, and a gradient."""
 
 import torch
 
