@@ -4,6 +4,7 @@ The language of Scallop, on an engine of its own: nothing but byssus need be ins
 """
 
 from . import input_output as io
+from ._semirings import ScallopProvenance
 from .attribute import ForeignAttributeProcessor, foreign_attribute
 from .collection import ScallopCollection
 from .context import ScallopContext
@@ -50,6 +51,7 @@ from .value_types import (
 
 Context = ScallopContext
 Module = ScallopForwardFunction
+Provenance = ScallopProvenance
 Map = InputMapping
 Generic = GenericTypeParameter
 ff = foreign_function
@@ -74,9 +76,11 @@ __all__ = [
     "Map",
     "Module",
     "Number",
+    "Provenance",
     "ScallopCollection",
     "ScallopContext",
     "ScallopForwardFunction",
+    "ScallopProvenance",
     "SignedInteger",
     "String",
     "Symbol",

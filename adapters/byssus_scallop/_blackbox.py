@@ -34,6 +34,7 @@ import inspect
 import sys
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
@@ -48,8 +49,10 @@ from byssus import (
     ByssusError,
     Distribution,
     DomainError,
+    NondeterministicError,
 )
 from byssus._calls import Arguments, Caller, Outcome
+from byssus.errors import listed
 
 from . import _values
 from ._syntax import ArgumentType, FunctionType, RelationType, RelationTypes, Span
@@ -70,6 +73,10 @@ Answer = tuple[Any, tuple[Hashable, ...]]
 The uncertain ones among a call's answers exclude one another.
 """
 
+_RANDOM = (
+    "a black box that rules call must answer the same each time; if it is random, let it return a "
+    "dictionary from its answers to their probabilities"
+)
 _CALLING = ("on_error", "budget", "timeout", "vectorized", "concurrency", "memo", "check")
 _READING = ("samples", "over", "many")
 
@@ -130,11 +137,11 @@ class ForeignBox(BlackBox):
             source: the function, or where it is.
             name: what messages call it.
             answers: what reads what it returns.
-            types: of its arguments; None where it takes more than values, and gets it as it is.
+            types: of its arguments; None where these are relations' contents, or columns.
             options: of `Caller`.
         """
         function = source.find() if isinstance(source, _InFile) else source
-        called = function if types is None else _adapted(function, types)
+        called = _adapted(function, types)
         # The columns have types, so equal values are of one.
         caller = Caller(called, name=name, check_output=answers, typed=False, **options)
         # A black box has a domain at least; this one's stands for none.
@@ -144,7 +151,15 @@ class ForeignBox(BlackBox):
 
     def evaluate(self, tuples: Sequence[Arguments]) -> list[Outcome]:
         """What the function gives on each argument tuple, or a `Failure`."""
-        return self.caller.evaluate(tuples)
+        try:
+            return self.caller.evaluate(tuples)
+        except NondeterministicError as error:
+            raise NondeterministicError(
+                f"{self.name}({listed(error.arguments)}) gave two different answers; {_RANDOM}, or "
+                "seed its generator inside it",
+                name=error.name,
+                arguments=error.arguments,
+            ) from error
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A function of a file is found there again; its memo and count of calls go with the copy.
@@ -238,6 +253,8 @@ class BlackBoxes:
         for name in ("many", "vectorized", "memo"):
             if not isinstance(options.get(name, False), bool):
                 raise ByssusError(f"{name}={options[name]!r}: give true or false")
+        if not options.get("memo", True):
+            raise ByssusError(f"memo=false: {_RANDOM}")
         answers = _Answers(
             shape.name,
             shape.types[shape.bound :],
@@ -257,6 +274,8 @@ class BlackBoxes:
                 raise ByssusError(
                     f"{function.name} is a black box already: give {name}= to its decorator"
                 )
+            if not function.caller.memoised:
+                raise ByssusError(f"{function.name} has memo=False: {_RANDOM}")
             box, convert = function, answers.convert
         else:
             plain = over or calling.get("vectorized", False)
@@ -413,23 +432,39 @@ def _check_arity(function: Callable[..., Any], name: str, count: int) -> None:
     )
 
 
-def _adapted(function: Callable[..., Any], types: Sequence[str]) -> Callable[..., Any]:
-    """The function on the engine's values; what it generates is generated within the call."""
-    exported = exporter(types)
+_EXPORTED = {datetime: "DateTime", _values.Duration: "Duration", _values.Tensor: "Tensor"}
+"""Of the engine's own values, as which type they are exported."""
 
-    def listed(answer: Any) -> Any:
+
+def _exported(value: Any) -> Any:
+    """Values, however deep in tuples or an array, as Python code gets them."""
+    if isinstance(value, tuple):
+        return tuple(map(_exported, value))
+    if isinstance(value, np.ndarray):
+        if value.dtype != object:
+            return value
+        return np.fromiter(map(_exported, value), object, len(value))
+    kind = _EXPORTED.get(type(value))
+    return value if kind is None else _values.export(value, kind)
+
+
+def _adapted(function: Callable[..., Any], types: Sequence[str] | None) -> Callable[..., Any]:
+    """The function on the engine's values; what it generates is generated within the call."""
+    exported = _exported if types is None else exporter(types)
+
+    def gathered(answer: Any) -> Any:
         return list(answer) if isinstance(answer, Iterator) else answer
 
     call_of_class = type(function).__call__
     if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call_of_class):
 
         async def wait(*arguments: Any) -> Any:
-            return listed(await function(*exported(arguments)))
+            return gathered(await function(*exported(arguments)))
 
         return wait
 
     def call(*arguments: Any) -> Any:
-        return listed(function(*exported(arguments)))
+        return gathered(function(*exported(arguments)))
 
     return call
 
@@ -457,7 +492,11 @@ class _Answers:
             returned = self._distribution(returned)
         if isinstance(returned, Mapping):
             return self._alternatives(returned)
-        if isinstance(returned, np.ndarray | Tensor) and returned.ndim:
+        if (
+            isinstance(returned, np.ndarray | Tensor)
+            and returned.ndim
+            and self.types != ("Tensor",)
+        ):
             returned = returned.tolist()
         several = isinstance(returned, list | set | frozenset | Iterator)
         if self.many and not several:
@@ -540,6 +579,12 @@ class _Answers:
             if not 0 <= number <= 1 + _TOLERANCE:
                 raise DomainError(
                     f"{answer!r} has the probability {probability!r}: give one from 0 to 1"
+                )
+            if isinstance(probability, Tensor) and probability.grad_fn is not None:
+                raise DomainError(
+                    f"the probability of {answer!r} depends on a network, and answers are "
+                    "remembered over steps: detach() it, or give the network's probabilities as "
+                    "facts"
                 )
             total += number
             row = self._row(answer)

@@ -14,7 +14,8 @@ import torch
 from byssus import ByssusError
 
 from ._values import export, show
-from .context import BYSSUS, ScallopContext
+from .collection import in_order
+from .context import ScallopContext
 
 __all__ = ["run"]
 
@@ -68,14 +69,15 @@ def _tuples(
     context: ScallopContext, relation: str
 ) -> list[tuple[float, tuple[Any, ...], tuple[str, ...]]]:
     types = context.relation_types(relation)
-    rows = sorted(context._rows(relation), key=lambda entry: str(entry[1]))
-    return [(1.0 if context.provenance == "proofs" else float(p), row, types) for p, row in rows]
+    rows = in_order(context._rows(relation), types)
+    return [(float(p) if context.requires_tag() else 1.0, row, types) for p, row in rows]
 
 
 def _shown(probability: float, row: tuple[Any, ...], types: tuple[str, ...]) -> str:
     values = ", ".join(show(value, type_) for value, type_ in zip(row, types, strict=True))
     tuple_ = f"({values})"
-    return tuple_ if probability == 1 else f"{probability:.6g}::{tuple_}"
+    tag = f"{probability:.6g}"
+    return tuple_ if tag == "1" else f"{tag}::{tuple_}"
 
 
 def _facts(path: str | None) -> dict[str, Any]:
@@ -116,6 +118,3 @@ def _read(relation: str, facts: Any) -> tuple[list[list[int]] | None, list[Any]]
             row, tag = fact, None
         elements.append((tag, tuple(row) if isinstance(row, list) else (row,)))
     return list(groups.values()) or None, elements
-
-
-PROVENANCES = (*BYSSUS, "unit", "proofs", "minmaxprob", "addmultprob", "topkproofs")

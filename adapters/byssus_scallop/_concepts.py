@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,12 +89,15 @@ class ConceptTable:
         given: the blocks whose probabilities are given with each batch; they come first.
         start: the first concept that was not given.
         found: the probabilities of the facts that evaluation came upon, `(1, facts)` a block.
+        varies: whether any of these came as a tensor, such as a network's, whose value may be
+            another one at the next evaluation.
     """
 
     def __init__(self, blocks: Sequence[Block]) -> None:
         self.widths: list[int] = []
         self.blocks: list[Block] = []
         self.found: list[Tensor] = []
+        self.varies = False
         self._literals: dict[Hashable, tuple[int, int]] = {}
         for block in blocks:
             self._enter(block)
@@ -112,6 +115,7 @@ class ConceptTable:
         row = torch.stack([torch.as_tensor(p, dtype=like.dtype).reshape(()) for p in probabilities])
         block.check(row[None])
         self.found.append(row[None])
+        self.varies |= bool(tensors)
         self._enter(block)
 
     def concepts(self, weights: Weights, batch: int) -> Concepts:
@@ -125,6 +129,15 @@ class ConceptTable:
             like = torch.zeros(0, dtype=torch.float64)
         probs = [part.to(like).expand(batch, -1) for part in parts]
         return Concepts(torch.cat([like.new_zeros(batch, 0), *probs], 1), tuple(self.widths))
+
+    def narrowed(self, concepts: Collection[int]) -> ConceptTable:
+        """What was given, and of what evaluation came upon these concepts alone."""
+        table = ConceptTable(self.blocks[: self.given])
+        for i, (block, row) in enumerate(zip(self.blocks[self.given :], self.found, strict=True)):
+            if self.start + i in concepts:  # each of these blocks is one concept
+                table.found.append(row)
+                table._enter(block)
+        return table
 
     def _enter(self, block: Block) -> None:
         start = len(self.widths)

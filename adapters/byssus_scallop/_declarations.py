@@ -237,7 +237,7 @@ class Declarations:
     def _resolve(self, name: str) -> str:
         seen = [name]
         while True:
-            meaning, span = self._named[seen[-1]]
+            meaning = self._named[seen[-1]][0]
             if isinstance(meaning, str):
                 found = meaning
                 break
@@ -247,7 +247,8 @@ class Declarations:
                 break
             if text in seen:
                 chain = " = ".join([*seen[seen.index(text) :], text])
-                raise span.error(f"the type `{text}` is declared as itself: {chain}")
+                place = self._named[text][1]
+                raise place.error(f"the type `{text}` is declared as itself: {chain}")
             if text not in self._named:
                 hint = meant(text, [*self._named, *TYPES])
                 raise meaning.span.error(f"unknown custom type `{text}`{hint}")

@@ -106,6 +106,10 @@ class Typed:
 
 def typed_variables(typed: Typed) -> Iterator[Typed]:
     """The variables of an expression, from left to right."""
+    if not typed.arguments:
+        if typed.kind == "var":
+            yield typed
+        return
     stack = [typed]
     while stack:
         node = stack.pop()
@@ -588,14 +592,10 @@ class Elaboration:
         self, root: Expression, scope: _Scope, extras: _Extras, entity: bool = False
     ) -> Typed:
         """An expression; `entity` where objects are values: in constants."""
+        if isinstance(root, Variable | Constant):
+            return self._node(root, (), scope, extras, entity)
         done: dict[int, Typed] = {}
-        order: list[Expression] = []
-        stack = [root]
-        while stack:
-            node = stack.pop()
-            order.append(node)
-            stack.extend(_operands(node))
-        for node in reversed(order):
+        for node in _bottom_up(root):
             operands = tuple([done[id(one)] for one in _operands(node)])
             for one in operands:
                 if one.kind == "wild":
@@ -805,11 +805,13 @@ class Elaboration:
         if isinstance(node, Constraint):
             extras = _Extras()
             typed = self.expression(node.expression, scope, extras)
-            if typed.kind in ("binary", "unary") and typed.name in _ARITHMETIC:
+            try:
+                self.types.narrow(typed.cell, mask("bool"), node.span)
+            except ProgramError:
                 raise node.span.error(
-                    f"constraint must have `bool` type, but `{typed.name}` gives a number"
-                )
-            self.types.narrow(typed.cell, mask("bool"), node.span)
+                    "constraint must have `bool` type, but found "
+                    f"`{self.types.describe(typed.cell)}` type"
+                ) from None
             return _with(extras, CoreTest(typed, node.span))
         if isinstance(node, Case):
             return self.case(node, scope)
@@ -959,10 +961,7 @@ class Elaboration:
         negated = node.negated != (reduce.operator == "forall")
         if not negated and not reduce.single_world:
             # What exists can stand in the body itself: so it may be recursive.
-            if reduce.operator == "forall":
-                body = _counterexamples(reduce)
-            else:
-                body = reduce.body
+            body = _counterexamples(reduce) if reduce.operator == "forall" else reduce.body
             outside = _visible(reduce.group, heads) if reduce.group is not None else heads
             inner = self._inner(reduce, scope, outside)
             found = self._formula(body, inner, _inner_heads(reduce, body, outside), depth + 1)
@@ -1351,6 +1350,16 @@ def _operands(node: Expression) -> tuple[Expression, ...]:
     return ()
 
 
+def _bottom_up(root: Expression) -> Iterator[Expression]:
+    """The nodes of an expression, operands before what they are operands of."""
+    order, stack = [], [root]
+    while stack:
+        node = stack.pop()
+        order.append(node)
+        stack.extend(_operands(node))
+    return reversed(order)
+
+
 def _expression_names(root: Expression) -> Iterator[str]:
     return (node.name for node in _expression_variables(root))
 
@@ -1431,7 +1440,6 @@ def _counterexamples(node: Reduce) -> Formula:
     return Conjunction(body.span, (body.left, _negate(body.right)))
 
 
-_ARITHMETIC = ("+", "-", "*", "/", "%")
 _COMPLEMENTS = {"==": "!=", "!=": "=="}
 
 
@@ -1494,13 +1502,8 @@ def _shown_atom(atom: Atom) -> str:
 
 def _shown(root: Expression) -> str:
     """An expression as Scallop prints it: operators in parentheses."""
-    order, stack = [], [root]
-    while stack:
-        node = stack.pop()
-        order.append(node)
-        stack.extend(_operands(node))
     done: dict[int, str] = {}
-    for node in reversed(order):
+    for node in _bottom_up(root):
         parts = [done[id(one)] for one in _operands(node)]
         if isinstance(node, Binary):
             text = f"({parts[0]} {node.op} {parts[1]})"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -140,6 +141,8 @@ class Run(Generic[T]):
         lost: the tags of the calls that failed and were discarded.
         failures: the calls that failed, as (name, *arguments), with the cause.
         asked: how many distinct calls of each black box were asked for.
+        needed: for each call with uncertain answers, by its black box and arguments, the tag of
+            where it was asked for; elsewhere what it answers makes no difference.
     """
 
     tables: dict[str, dict[Row, T]]
@@ -147,6 +150,7 @@ class Run(Generic[T]):
     lost: list[T]
     failures: dict[tuple[Hashable, ...], BaseException]
     asked: dict[str, int]
+    needed: dict[tuple[str, Row], T]
 
 
 class Engine:
@@ -167,6 +171,8 @@ class Engine:
             self._rules[rule.head].append(rule)
         self._aggregates = {a.head: a for a in program.aggregates}
         self._blackboxes = {b.name: b for b in program.blackboxes}
+        # One may have several declarations.
+        self._boxes = list({id(b.box): b.box for b in program.blackboxes}.values())
         self._compiled: dict[tuple[int, Style, int], Compiled] = {}
 
     def run(
@@ -185,7 +191,21 @@ class Engine:
             generator: for aggregators that draw at random.
             limits: what ends a run that would not end.
         """
-        return _Evaluation(self, tags, generator, limits).run(facts)
+        with self.staged():
+            return _Evaluation(self, tags, generator, limits).run(facts)
+
+    @property
+    def calls(self) -> int:
+        """How many calls of black boxes there have been."""
+        return sum(box.calls for box in self._boxes)
+
+    @contextmanager
+    def staged(self) -> Iterator[None]:
+        """Remember the answers of calls only if what is inside succeeds."""
+        with ExitStack() as stack:
+            for box in self._boxes:
+                stack.enter_context(box.caller.staged())
+            yield
 
     def rules(self, relations: Sequence[str]) -> Iterator[Rule]:
         """The rules that derive any of these relations."""
@@ -245,6 +265,7 @@ class _Evaluation(Generic[T]):
         self.lost: list[T] = []
         self.failed: list[tuple[str, Row]] = []
         self.failures: dict[tuple[Hashable, ...], BaseException] = {}
+        self.needed: dict[tuple[str, Row], T] = {}
         self.asked: dict[str, int] = {}
         self.called: dict[str, set[Row]] = defaultdict(set)
         self.size = 0
@@ -254,12 +275,17 @@ class _Evaluation(Generic[T]):
             self.evaluate(stratum, facts)
         # Read now: a recursion may have asked again, in other worlds, for what had failed.
         asked = [self.tables[relation].rows[row] for relation, row in self.failed]
+        for name, row in self.needed:
+            box = self.engine.blackbox(name)
+            if box is not None and box.asked is not None:
+                self.needed[name, row] = self.tables[box.asked].rows[row]
         return Run(
             {name: table.rows for name, table in self.tables.items()},
             dict(self.dropped),
             self.lost + asked,
             self.failures,
             self.asked,
+            self.needed,
         )
 
     def evaluate(
@@ -447,6 +473,7 @@ class _Evaluation(Generic[T]):
                 new[(*inputs, *values)].append(given)
             uncertain = [o for o in outputs if o[0] is not None]
             if uncertain:
+                self.needed[box.name, row] = tag
                 alternatives = tags.alternatives((box.name, row), [p for p, _ in uncertain])
                 for (_, values), one in zip(uncertain, alternatives, strict=True):
                     new[(*inputs, *values)].append(tags.mult(given, one))

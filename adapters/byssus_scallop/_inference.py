@@ -228,9 +228,9 @@ class Inference:
         """The type of a cell; the default one where several are possible."""
         return _default(_root(cell).types)
 
-    def span(self, cell: Cell) -> Span:
-        """Where the type of a cell is known from."""
-        return _root(cell).span
+    def describe(self, cell: Cell) -> str:
+        """What is known of a cell, for messages."""
+        return describe(_root(cell).types)
 
 
 @cache

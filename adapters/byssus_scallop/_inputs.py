@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,15 @@ from ._engine import Row
 from ._solver import Inputs
 from .input_mapping import InputMapping
 
-__all__ = ["Entry", "dense_inputs", "entries", "fact_inputs", "is_certain", "merged"]
+__all__ = [
+    "Entry",
+    "check_tag",
+    "dense_inputs",
+    "entries",
+    "fact_inputs",
+    "is_certain",
+    "merged",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +57,7 @@ def entries(
     arity: int,
     convert: Callable[[Sequence[Any]], Row],
     disjunctions: Sequence[Sequence[int]] | None = None,
+    custom: bool = False,
 ) -> list[Entry]:
     """Read facts as users give them: `row`, `(tag, row)`, and values in place of rows of one.
 
@@ -58,14 +67,20 @@ def entries(
         arity: the number of columns of the relation.
         convert: from given values to a row, with errors that name the relation.
         disjunctions: lists of positions; the facts of one list are alternatives of one another.
+        custom: whether a tag may be anything.
     """
-    if isinstance(elements, str) or not isinstance(elements, Iterable):
+    if isinstance(elements, str | Mapping) or not isinstance(elements, Iterable):
         raise ByssusError(
             f"facts of {relation} are a list of tuples, or of (probability, tuple), and "
             f"{elements!r} is a {type(elements).__name__}"
         )
     given = list(elements)
     groups: dict[int, Hashable] = {}
+    if not all(isinstance(some, Sequence) for some in disjunctions or ()):
+        raise ByssusError(
+            f"disjunctions of {relation} are lists of positions, [[0, 1], [2, 3]], not "
+            f"{disjunctions!r}"
+        )
     for number, some in enumerate(disjunctions or ()):
         for position in some:
             if not isinstance(position, int) or not 0 <= position < len(given):
@@ -79,12 +94,15 @@ def entries(
     for position, element in enumerate(given):
         tag, values = _tagged(element, arity)
         group = groups.get(position)
-        if isinstance(tag, tuple) and len(tag) == 2:  # (probability, number of its disjunction)
+        if (
+            not custom and isinstance(tag, tuple) and len(tag) == 2
+        ):  # (probability, number of its disjunction)
             tag, own = tag
             group = group if own is None else ("own", own)
         if not isinstance(values, tuple | list):
             values = (values,)
-        _check_tag(relation, tag, element)
+        if not custom:
+            check_tag(relation, tag, element)
         found.append(Entry(relation, convert(values), tag, group, values))
     return found
 
@@ -98,14 +116,15 @@ def _tagged(element: Any, arity: int) -> tuple[Any, Any]:
     return None, element
 
 
-def _check_tag(relation: str, tag: Any, element: Any) -> None:
+def check_tag(relation: str, tag: Any, element: Any) -> None:
+    """Raise an error for what is no probability, whatever its value."""
     fine = tag is None or isinstance(tag, bool | int | float)
     if isinstance(tag, Tensor):
         fine = tag.numel() == 1
     if not fine:
         raise ByssusError(
-            f"a fact of {relation} has the tag {tag!r}: a probability is a number or a tensor of "
-            f"one element; the fact was {element!r}"
+            f"{relation} has the tag {tag!r}: a probability is a number or a tensor of one "
+            f"element; given was {element!r}"
         )
 
 
@@ -150,30 +169,56 @@ def dense_inputs(
     tensor: Tensor,
     generator: torch.Generator | None,
     decide: bool,
-) -> Inputs:
+    alike: bool,
+) -> Inputs | list[Inputs]:
     """The facts of a relation that is given as a tensor `(batch, *mapping.shape)`.
 
-    What is not retained has probability zero, so that all examples have the same facts. Where the
-    mapping leaves it to the data whether facts are alternatives, `decide` is whether they may.
+    Args:
+        relation: its name.
+        mapping: what the positions of the tensor mean.
+        rows: the tuples of the mapping, as the engine holds them.
+        tensor: the probabilities.
+        generator: makes categorical sampling reproducible.
+        decide: where the mapping leaves it to the data whether facts are alternatives, whether
+            they may be.
+        alike: give all examples the same facts, those that are not retained with probability
+            zero; if not, an example has those that are retained in it only, which is less work
+            for whatever looks at all facts. The facts are then given example by example.
     """
     probs, keep = mapping.process(tensor, relation, generator)
     undecided = mapping.disjunctive is None and mapping.disjunctive_dim is None
-    groups = () if undecided and not decide else mapping.groups(probs)
-    retained = bool(keep.all())
-    if not retained:
-        probs = torch.where(keep, probs, 0.0)
+    found = () if undecided and not decide else mapping.groups(probs)
+    groups: Sequence[Sequence[int]] = found or (range(len(rows)),)
+    exclusive = bool(found)
+    if bool(keep.all()):
+        return _block_inputs(relation, rows, groups, exclusive, probs)
+    if alike:
+        return _block_inputs(relation, rows, groups, exclusive, torch.where(keep, probs, 0.0))
+    examples = []
+    for row, kept in zip(probs, keep.tolist(), strict=True):
+        some = [[i for i in group if kept[i]] for group in groups]
+        parts = [group for group in some if group]
+        examples.append(_block_inputs(relation, rows, parts, exclusive, row[None]))
+    return examples
+
+
+def _block_inputs(
+    relation: str,
+    rows: Sequence[Row],
+    groups: Sequence[Sequence[int]],
+    exclusive: bool,
+    probs: Tensor,
+) -> Inputs:
+    """Groups of positions as blocks of facts."""
     blocks, weights = [], []
     for group in groups:
         part = probs if len(group) == len(rows) else probs[:, list(group)]
-        keys = tuple((relation, rows[i], "given") for i in group)
+        keys = tuple((relation, rows[i], ("given", i)) for i in group)
         sums = part.detach().sum(1)
-        complete = retained and bool(((sums - 1).abs() <= _complete(part.dtype)).all())
-        blocks.append(Block(keys, True, complete))
+        complete = exclusive and bool(((sums - 1).abs() <= _complete(part.dtype)).all())
+        blocks.append(Block(keys, exclusive, complete))
         weights.append(part)
-    if not groups:
-        blocks.append(Block(tuple((relation, row, "given") for row in rows)))
-        weights.append(probs)
-    return Inputs((), tuple(blocks), tuple(weights), len(tensor))
+    return Inputs((), tuple(blocks), tuple(weights), len(probs))
 
 
 def _complete(dtype: torch.dtype) -> float:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
 
 from ._ir import (
     Absent,
@@ -178,13 +179,14 @@ def variables(term: Term | None) -> Iterable[str]:
         return (term.name,)
     if not isinstance(term, Apply):
         return ()
-    found, stack = [], [term]
+    found: list[str] = []
+    stack: list[Term] = [term]
     while stack:
-        node: Term = stack.pop()  # type: ignore[assignment]
+        node = stack.pop()
         if isinstance(node, Var):
             found.append(node.name)
         elif isinstance(node, Apply):
-            stack.extend(reversed(node.arguments))  # type: ignore[arg-type]
+            stack.extend(reversed(node.arguments))
     return found
 
 
@@ -251,8 +253,11 @@ class _Planner:
         self.done: set[int] = set()
         self.uses: dict[str, list[int]] = defaultdict(list)
         self.binders: dict[str, list[int]] = defaultdict(list)
-        self.atoms: list[int] = []
         self.queue: list[int] = []
+        # Atoms by how many columns are known; entries that are no longer true are skipped.
+        self.heap: list[tuple[int, int]] = []
+        self.counts: dict[int, int] = {}
+        self.waiting: set[int] = set()
         for i in range(self.given):
             self.enter(i)
 
@@ -262,15 +267,22 @@ class _Planner:
             self.uses[name].append(i)
         if isinstance(literal, Atom | Generator):
             terms = literal.terms if isinstance(literal, Atom) else literal.outputs
-            for term in terms:
-                if isinstance(term, Var):
+            # What must be known before an atom is scanned is not bound by it.
+            needed = literal.bound if isinstance(literal, Atom) else ()
+            for column, term in enumerate(terms):
+                if isinstance(term, Var) and column not in needed:
                     self.binders[term.name].append(i)
         if isinstance(literal, Atom):
-            self.atoms.append(i)
+            self.rank(i, literal.terms)
         else:
             self.queue.append(i)
             if isinstance(literal, Generator) and not self.is_cheap(literal):
-                self.atoms.append(i)
+                self.rank(i, literal.outputs)
+
+    def rank(self, i: int, terms: Sequence[Term | None]) -> None:
+        """Note how many columns of an atom are known."""
+        self.counts[i] = sum(map(self.known, terms))
+        heappush(self.heap, (-self.counts[i], i))
 
     @staticmethod
     def is_cheap(generator: Generator) -> bool:
@@ -318,7 +330,17 @@ class _Planner:
 
     def bind(self, name: str) -> None:
         self.bound.add(name)
-        self.queue += [i for i in self.uses[name] if i not in self.done]
+        for i in self.uses[name]:
+            if i in self.done:
+                continue
+            literal = self.literals[i]
+            if isinstance(literal, Atom):
+                self.rank(i, literal.terms)
+            else:
+                self.queue.append(i)
+                if i in self.counts:
+                    assert isinstance(literal, Generator)
+                    self.rank(i, literal.outputs)
 
     def known(self, term: Term | None) -> bool:
         return term is not None and all(name in self.bound for name in variables(term))
@@ -389,29 +411,27 @@ class _Planner:
 
     def choose(self) -> int | None:
         """The atom to scan next: the one with the most columns known."""
-        best: tuple[bool, bool, int, int] | None = None
-        relaxed: tuple[int, int] | None = None
-        self.atoms = [i for i in self.atoms if i not in self.done]
-        for i in self.atoms:
-            literal = self.literals[i]
-            if isinstance(literal, Generator):
-                if all(map(self.known, literal.inputs)):
-                    count = sum(map(self.known, literal.outputs))
-                    best = max(best or (False, False, -1, 0), (True, False, count, -i))
+        if not self.bound:
+            for i in self.counts:
+                literal = self.literals[i]
+                if isinstance(literal, Atom) and literal.first and i not in self.done:
+                    return i
+        while self.heap:
+            count, i = heappop(self.heap)
+            if i in self.done or self.counts[i] != -count:
                 continue
-            assert isinstance(literal, Atom)
-            count = sum(map(self.known, literal.terms))
-            if all(self.known(literal.terms[b]) for b in literal.bound):
-                first = literal.first and not self.bound
-                best = max(best or (False, False, -1, 0), (True, first, count, -i))
-            elif not literal.strict:
-                relaxed = max(relaxed or (-1, 0), (count, -i))
-        if best is not None:
-            return -best[3]
-        if relaxed is not None:
-            self.plan.relaxed.append(-relaxed[1])
-            return -relaxed[1]
-        return None
+            literal = self.literals[i]
+            if not isinstance(literal, Atom) or all(
+                self.known(literal.terms[b]) for b in literal.bound
+            ):
+                return i
+            self.waiting.add(i)
+        left = [i for i in self.waiting if i not in self.done and not _atom(self.literals[i]).strict]
+        if not left:
+            return None
+        chosen = min(left, key=lambda i: (-self.counts[i], i))
+        self.plan.relaxed.append(chosen)
+        return chosen
 
     def scan(self, i: int) -> None:
         literal = self.literals[i]
@@ -468,6 +488,11 @@ class _Planner:
     def new_name(self) -> str:
         self.fresh += 1
         return f"#{self.fresh}"
+
+
+def _atom(literal: Literal) -> Atom:
+    assert isinstance(literal, Atom)
+    return literal
 
 
 def _same(a: object, b: object) -> bool:

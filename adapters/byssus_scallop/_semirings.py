@@ -22,7 +22,7 @@ from byssus import ByssusError
 
 from ._algebra import Tags, Unit
 
-__all__ = ["NAMES", "Custom", "Semiring", "make"]
+__all__ = ["NAMES", "Custom", "ScallopProvenance", "Semiring", "make"]
 
 T = TypeVar("T")
 Value = float | Tensor
@@ -811,6 +811,53 @@ def _evaluate(
 
 
 # By name
+
+
+class ScallopProvenance:
+    """What a provenance of your own is derived from; tags may be any objects.
+
+    Override `zero`, `one`, `add` and `mult`, and `negate` if a program negates or aggregates.
+    """
+
+    def name(self) -> str:
+        """What it is called."""
+        return "custom-provenance"
+
+    def tagging_fn(self, input_tag: Any) -> Any:
+        """The tag of a fact that is given with `input_tag`; None stands for certain."""
+        return self.one() if input_tag is None else input_tag
+
+    def recover_fn(self, internal_tag: Any) -> Any:
+        """What is read next to a tuple with this tag."""
+        return internal_tag
+
+    def discard(self, tag: Any) -> bool:
+        """Whether tuples with this tag are not derived."""
+        return False
+
+    def zero(self) -> Any:
+        """The tag of what does not hold."""
+        raise NotImplementedError(f"{type(self).__name__} has no method zero()")
+
+    def one(self) -> Any:
+        """The tag of what is certain."""
+        raise NotImplementedError(f"{type(self).__name__} has no method one()")
+
+    def add(self, t1: Any, t2: Any) -> Any:
+        """The tag of: either holds."""
+        raise NotImplementedError(f"{type(self).__name__} has no method add(t1, t2)")
+
+    def mult(self, t1: Any, t2: Any) -> Any:
+        """The tag of: both hold."""
+        raise NotImplementedError(f"{type(self).__name__} has no method mult(t1, t2)")
+
+    def negate(self, t: Any) -> Any:
+        """The tag of: it does not hold."""
+        raise NotImplementedError(f"{type(self).__name__} has no method negate(t)")
+
+    def collate(self, batch_outputs: list[list[Any]]) -> Any:
+        """What a forward function returns: for each example the outputs' tags, None if absent."""
+        return batch_outputs
 
 
 class Custom(Semiring[Any]):

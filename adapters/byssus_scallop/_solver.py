@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import warnings
 from collections import OrderedDict
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -27,13 +28,15 @@ from byssus import (
 )
 from byssus._sdd import Sdd
 from byssus.errors import listed
-from byssus.formula import Key
+from byssus.formula import Formula, Key
+from byssus.provenance.sampled import from_bits
 from byssus.worlds import Sampler, _first, number_worlds
 
 from ._aggregates import AGGREGATES
 from ._algebra import Tags
 from ._concepts import Block, ConceptTable
 from ._engine import Engine, Limits, Row, Run, TooManyCalls, TooManyTuples
+from ._ir import BlackBoxRelation
 from ._tags import Ground, MixedTags, SampledTags
 
 __all__ = ["Answer", "Inputs", "Settings", "Solver", "given_facts"]
@@ -123,13 +126,27 @@ def given_facts(tags: Tags[Any], inputs: Inputs) -> dict[str, list[tuple[Row, An
 
 
 @dataclass
+class _Compiled:
+    """Outputs as a circuit.
+
+    Attributes:
+        rows: of each relation the tuples.
+        columns: where the probabilities that the circuit reads are among those of all concepts.
+    """
+
+    rows: tuple[tuple[Row, ...], ...]
+    circuit: Circuit
+    columns: Tensor
+
+
+@dataclass
 class _Grounding:
     """A program grounded over one structure of facts."""
 
     table: ConceptTable
     ground: Ground
     run: Run[Key]
-    circuits: dict[Any, tuple[tuple[tuple[Row, ...], ...], Circuit]] = field(default_factory=dict)
+    circuits: dict[Any, _Compiled] = field(default_factory=dict)
 
 
 class Solver:
@@ -144,9 +161,6 @@ class Solver:
         self._tables: OrderedDict[Hashable, ConceptTable] = OrderedDict()
         self._sdds: dict[Hashable, Sdd] = {}
         self._sampled_because: dict[Hashable, str] = {}
-        # One may have several declarations.
-        boxes = [declared.box for declared in engine.program.blackboxes]
-        self._boxes = list({id(box): box for box in boxes}.values())
         self._calls = 0
         self.plan: Plan | None = None
         self.run: Run[Any] | None = None
@@ -161,10 +175,10 @@ class Solver:
             outputs: for each relation the tuples to report on, or None for those that are found.
         """
         inputs.check()
-        before = self._called()
-        with self._staged():
+        before = self.engine.calls
+        with self.engine.staged():
             result = self._answer(inputs, outputs)
-        calls = self._called() - before
+        calls = self.engine.calls - before
         if self._pinned is not None and self._pinned[0] is inputs:
             calls += self._calls
         assert self.run is not None
@@ -172,17 +186,6 @@ class Solver:
             answer.distribution.calls = calls
             answer.distribution.failures = dict(self.run.failures)
         return result
-
-    def _called(self) -> int:
-        return sum(box.calls for box in self._boxes)
-
-    @contextmanager
-    def _staged(self) -> Iterator[None]:
-        """Remember the answers of calls only if all goes well."""
-        with ExitStack() as stack:
-            for box in self._boxes:
-                stack.enter_context(box.caller.staged())
-            yield
 
     def _answer(
         self, inputs: Inputs, outputs: Mapping[str, Sequence[Row] | None]
@@ -199,9 +202,12 @@ class Solver:
                 return self._exact(inputs, outputs, structure, "the program compiles")
             except (CompilationLimit, TooManyCalls, TooManyTuples) as limit:
                 self._sampled_because[asked] = str(limit)
+                if len(self._sampled_because) > _STRUCTURES:
+                    del self._sampled_because[next(iter(self._sampled_because))]
                 warnings.warn(
                     f"sampled: {', '.join(outputs)}: {limit}", RuntimeWarning, stacklevel=4
                 )
+                return self._estimate(inputs, outputs, "sampled", str(limit))
         why = self._sampled_because[asked]
         return self._estimate(inputs, outputs, "sampled", why)
 
@@ -216,9 +222,12 @@ class Solver:
     ) -> dict[str, Answer]:
         grounding = self._grounding(inputs, structure)
         self.run = grounding.run
-        rows, circuit = self._circuit(grounding, outputs)
-        concepts = grounding.table.concepts(inputs.weights, inputs.batch)
-        result = circuit.to(concepts.probs.device)(concepts.probs)
+        compiled = self._circuit(grounding, outputs)
+        rows, circuit = compiled.rows, compiled.circuit
+        probs = grounding.table.concepts(inputs.weights, inputs.batch).probs
+        if len(compiled.columns) < probs.shape[1]:
+            probs = probs.index_select(1, compiled.columns.to(probs.device))
+        result = circuit.to(probs.device)(probs)
         self.plan = Plan("exact", why, dict(grounding.run.asked), (), circuit.size)
         answers, start = {}, 0
         lost = result[:, -1]
@@ -230,10 +239,10 @@ class Solver:
 
     def grounded(self, inputs: Inputs) -> Run[Key]:
         """What is derived from these facts at all, in any world; answers are then of this run."""
-        before = self._called()
-        with self._staged():
+        before = self.engine.calls
+        with self.engine.staged():
             grounding = self._grounding(inputs, (inputs.blocks, inputs.certain))
-        self._calls = self._called() - before
+        self._calls = self.engine.calls - before
         self._pinned = inputs, grounding
         return grounding.run
 
@@ -269,7 +278,7 @@ class Solver:
 
     def _lasts(self, table: ConceptTable) -> bool:
         """Whether what evaluation came upon is the same for the next batch."""
-        if any(found.requires_grad for found in table.found):
+        if table.varies:
             return False
         return not any(
             AGGREGATES[a.operator].weighs or a.operator == "uniform"
@@ -278,7 +287,7 @@ class Solver:
 
     def _circuit(
         self, grounding: _Grounding, outputs: Mapping[str, Sequence[Row] | None]
-    ) -> tuple[tuple[tuple[Row, ...], ...], Circuit]:
+    ) -> _Compiled:
         key = tuple((name, None if rows is None else tuple(rows)) for name, rows in outputs.items())
         if key not in grounding.circuits:
             ground, tables = grounding.ground, grounding.run.tables
@@ -291,10 +300,13 @@ class Solver:
                 some = tuple(_sorted(table) if rows is None else rows)
                 chosen.append(some)
                 roots += [ground.mult(table.get(row), kept) for row in some]
-            formula = ground.formula([*roots, lost])
-            circuit = Circuit.compile(
-                formula, nodes=self.settings.nodes, seconds=self.settings.seconds
-            )
+            formula, columns = _needed(ground.formula([*roots, lost]))
+            # What is kept serves later calls, in training too.
+            with torch.inference_mode(False):
+                circuit = Circuit.compile(
+                    formula, nodes=self.settings.nodes, seconds=self.settings.seconds
+                )
+                at = torch.tensor(columns, dtype=torch.int64)
             if None in list(outputs.values()):
                 # What holds in no world is not found.
                 can = iter(circuit.satisfiable)
@@ -308,7 +320,7 @@ class Solver:
                     fixed = dict(zip(outputs, chosen, strict=True))
                     grounding.circuits[key] = self._circuit(grounding, fixed)
                     return grounding.circuits[key]
-            grounding.circuits[key] = (tuple(chosen), circuit)
+            grounding.circuits[key] = _Compiled(tuple(chosen), circuit, at)
         return grounding.circuits[key]
 
     # Sampled
@@ -324,9 +336,8 @@ class Solver:
         structure = (inputs.blocks, inputs.certain)
         # Put back in the end: what a failed run came upon is forgotten.
         table = self._tables.pop(structure, None) or ConceptTable(inputs.blocks)
-        kept = True
-        worlds = None
-        limits = Limits(settings.iterations, settings.nodes)
+        narrowed = False
+        worlds: Worlds | None = None
         while True:
             concepts = table.concepts(inputs.weights, inputs.batch)
             exact = self._exact_concepts(table) if provenance == "mixed" else []
@@ -337,15 +348,22 @@ class Solver:
                 provided = Mixed(concepts.widths, worlds, exact, settings.estimator, sdd)
             else:
                 provided = Sampled(concepts.widths, worlds, settings.estimator)
+            # A world that was drawn gives one argument of a call over relations, an exact concept
+            # as many as it has values.
+            limits = Limits(
+                settings.iterations, settings.nodes, partial(_most_calls, worlds.distinct.numel())
+            )
             tags, run = self._evaluate(table, provided, inputs, limits)
             if tags.incomplete:
                 continue
-            if not kept or len(tags.met) == len(table.widths) - table.start:
+            if narrowed or len(tags.met) == len(table.widths) - table.start:
                 break
             # What earlier batches came upon, and this one did not, would only split its worlds.
-            table, kept = ConceptTable(inputs.blocks), False
-            worlds = replace(worlds, indices=worlds.indices[:, :, : table.start])
-        if kept and self._lasts(table):
+            worlds = replace(
+                worlds, indices=worlds.indices[:, :, [*range(table.start), *sorted(tags.met)]]
+            )
+            table, narrowed = table.narrowed(tags.met), True
+        if self._lasts(table):
             self._tables[structure] = table
             if len(self._tables) > _STRUCTURES:
                 self._tables.popitem(last=False)
@@ -353,9 +371,15 @@ class Solver:
         decided = set(range(len(concepts.widths))) - set(exact)
         names = sorted({name for i, name in enumerate(_relations(table)) if i in decided})
         self.plan = Plan(provenance, why, dict(run.asked), tuple(names))
+        boxed = {box.name for box in self.engine.program.blackboxes}
+        relevant = worlds
+        if provided.estimator.name != "indecater":  # it asks for every concept of every world
+            relevant = _relevant(worlds, table, tags, run)
         answers = {}
         for name, rows in outputs.items():
             some = tuple(_sorted(run.tables[name]) if rows is None else rows)
+            # The tuples of a black box's own relation hold whether it is asked for them or not.
+            provided.worlds = worlds if name in boxed else relevant
 
             def again(other: Any, name: str = name, some: tuple[Row, ...] = some) -> list[Any]:
                 tags, run = self._evaluate(table, other, inputs, limits)
@@ -416,6 +440,44 @@ def _relations(table: ConceptTable) -> list[str]:
             name = name[0]
         relations += [str(name)] * len(block.widths)
     return relations
+
+
+def _needed(formula: Formula) -> tuple[Formula, list[int]]:
+    """A formula over the concepts that it has only, and the columns of their probabilities."""
+    used = sorted(formula.concepts)
+    number = {concept: i for i, concept in enumerate(used)}
+    starts = [0, *accumulate(formula.widths)]
+    nodes = tuple(
+        (kind, (number[content[0]], content[1])) if kind == "literal" else (kind, content)
+        for kind, content in formula.nodes
+    )
+    widths = tuple(formula.widths[concept] for concept in used)
+    columns = [column for c in used for column in range(starts[c], starts[c + 1])]
+    return replace(formula, widths=widths, nodes=nodes), columns
+
+
+def _relevant(worlds: Worlds, table: ConceptTable, tags: Any, run: Run[Any]) -> Worlds:
+    """The worlds without the answers of calls that they do not ask for.
+
+    Each world has drawn the answers of all calls of the batch; those that it has no use for would
+    make it improbable, and different from others that are the same to the program.
+    """
+    indices = worlds.indices.clone()
+    for key, tag in run.needed.items():
+        found = table.literal((key, 0))
+        if found is None or worlds.complete:
+            continue
+        asked = torch.zeros(worlds.distinct.numel(), dtype=torch.bool)
+        asked[torch.from_numpy(from_bits(tags.worlds_of(tag), len(asked)))] = True
+        indices[..., found[0]][~asked.reshape(worlds.distinct.shape).to(indices.device)] = -1
+    if bool((indices == worlds.indices).all()):
+        return worlds
+    numbers, _ = number_worlds(indices, table.widths)
+    return replace(worlds, indices=indices, distinct=_first(numbers))
+
+
+def _most_calls(worlds: int, box: BlackBoxRelation) -> int | None:
+    return max(worlds, box.box.table_limit) if box.over else None
 
 
 def _draw(

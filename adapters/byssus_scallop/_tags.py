@@ -21,6 +21,7 @@ __all__ = ["Ground", "MixedTags", "SampledTags"]
 
 T = TypeVar("T")
 
+_ROUNDING = 1e-6
 _IMPLIED = 64
 """Of so many literals it is remembered that a conjunction implies them, to see contradictions."""
 
@@ -48,7 +49,9 @@ class _Uncertain(Tags[T]):
         return self.literal(*found)
 
     def alternatives(self, key: Hashable, probabilities: Sequence[Any]) -> Sequence[T]:
-        return self._exclusive(key, probabilities, False)
+        # Rounding apart, is one of them bound to hold?
+        total = sum(float(p) for p in probabilities)
+        return self._exclusive(key, probabilities, abs(total - 1) <= _ROUNDING)
 
     def choices(self, key: Hashable, count: int) -> Sequence[T]:
         return self._exclusive(key, [1.0 / count] * count, True)
@@ -218,6 +221,8 @@ class _Worlds(_Uncertain[T]):
         met: the concepts that evaluation came upon.
     """
 
+    joins = True
+
     def __init__(self, table: ConceptTable, drawn: int) -> None:
         super().__init__(table)
         self.incomplete = False
@@ -232,13 +237,37 @@ class _Worlds(_Uncertain[T]):
         self.incomplete = True
         return False
 
+    def worlds_of(self, tag: T) -> int:
+        """The worlds in which it may hold, as a bitset."""
+        raise NotImplementedError
+
+    def join(
+        self, tag: T, table: Any, columns: tuple[int, ...], key: Any, rows: Collection[Row]
+    ) -> Collection[Row]:
+        # Looking a world up pays where the tag has fewer worlds than there are rows.
+        worlds = self.worlds_of(tag)
+        if worlds.bit_count() * 2 > len(rows):
+            return rows
+        if table.worlds is None:
+            table.worlds = defaultdict(list)
+            for row, other in table.rows.items():
+                for world in _bits(self.worlds_of(other)):
+                    table.worlds[world].append(row)
+        found: dict[Row, None] = {}
+        for world in _bits(worlds):
+            found.update(dict.fromkeys(table.worlds.get(world, ())))
+        if not columns:
+            return found
+        if len(columns) == 1:
+            return [row for row in found if row[columns[0]] == key]
+        return [row for row in found if tuple([row[i] for i in columns]) == key]
+
 
 class SampledTags(_Worlds[int]):
     """A tag is a bitset over the worlds of the batch."""
 
     mult_source = "{0} & {1}"
     possible_source = "{0}"
-    joins = True
 
     def __init__(self, table: ConceptTable, sampled: Sampled) -> None:
         super().__init__(table, len(sampled.widths))
@@ -263,25 +292,11 @@ class SampledTags(_Worlds[int]):
     def possible(self, tag: int) -> bool:
         return tag != 0
 
+    def worlds_of(self, tag: int) -> int:
+        return tag
+
     def weight(self, tag: int) -> float:
         return tag.bit_count() / self.one.bit_count()
-
-    def join(
-        self, tag: int, table: Any, columns: tuple[int, ...], key: Any, rows: Collection[Row]
-    ) -> Collection[Row]:
-        # Looking a world up pays where the tag has fewer worlds than there are rows.
-        if tag.bit_count() * 2 > len(rows):
-            return rows
-        if table.worlds is None:
-            table.worlds = _by_world(table.rows)
-        found: dict[Row, None] = {}
-        for world in _bits(tag):
-            found.update(dict.fromkeys(table.worlds.get(world, ())))
-        if not columns:
-            return found
-        if len(columns) == 1:
-            return [row for row in found if row[columns[0]] == key]
-        return [row for row in found if tuple([row[i] for i in columns]) == key]
 
     def contents(
         self, tables: Sequence[Mapping[Row, int]], limit: int | None
@@ -343,14 +358,11 @@ class MixedTags(_Worlds[MixedTag]):
     def possible(self, tag: MixedTag) -> bool:
         return bool(tag)
 
-
-def _by_world(rows: Mapping[Row, int]) -> dict[int, list[Row]]:
-    """The rows that each world has."""
-    found: dict[int, list[Row]] = defaultdict(list)
-    for row, tag in rows.items():
-        for world in _bits(tag):
-            found[world].append(row)
-    return found
+    def worlds_of(self, tag: MixedTag) -> int:
+        bits = 0
+        for _, some in tag.values():
+            bits |= some
+        return bits
 
 
 def _bits(tag: int) -> list[int]:

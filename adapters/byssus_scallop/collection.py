@@ -8,7 +8,7 @@ from typing import Any
 
 from . import _values
 
-__all__ = ["ScallopCollection"]
+__all__ = ["ScallopCollection", "in_order"]
 
 _UNTAGGED = ("unit", "proofs")
 
@@ -37,7 +37,7 @@ class ScallopCollection:
             types: the types of the columns.
         """
         self.provenance = provenance
-        self._rows = sorted(rows, key=_order if "Tensor" in types else itemgetter(1))
+        self._rows = in_order(rows, types)
         if not {"DateTime", "Duration", "Tensor"}.isdisjoint(types):
             self._rows = [
                 (tag, tuple(map(_values.export, values, types))) for tag, values in self._rows
@@ -58,6 +58,13 @@ class ScallopCollection:
             prefix = "" if self.provenance in _UNTAGGED else f"{_number(tag)}::"
             shown.append(f"{prefix}({', '.join(map(repr, values))})")
         return "{" + ", ".join(shown) + "}"
+
+
+def in_order(
+    rows: Iterable[tuple[Any, tuple[Any, ...]]], types: Sequence[str]
+) -> list[tuple[Any, tuple[Any, ...]]]:
+    """Pairs of a tag and a tuple, as the engine holds it, by their tuples."""
+    return sorted(rows, key=_order if "Tensor" in types else itemgetter(1))
 
 
 def _order(pair: tuple[Any, tuple[Any, ...]]) -> list[tuple[bool, Any]]:

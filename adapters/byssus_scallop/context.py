@@ -29,7 +29,7 @@ from ._algebra import Tags, Unit
 from ._blackbox import BlackBoxDeclaration, BlackBoxes, RegisterBlackBoxAction
 from ._engine import Engine, Limits, Row, Run, TooManyCalls, TooManyTuples
 from ._functions import FUNCTIONS
-from ._inputs import Entry, dense_inputs, entries, fact_inputs
+from ._inputs import Entry, check_tag, dense_inputs, entries, fact_inputs
 from ._loading import load
 from ._lowering import Lowered, lower
 from ._predicates import PREDICATES
@@ -74,6 +74,15 @@ _EXAMPLE = 1 << 40
 
 BYSSUS = ("exact", "sampled", "mixed", "auto")
 """The provenances that are byssus's own."""
+
+_PROBABILITIES = (
+    "minmaxprob",
+    "addmultprob",
+    "topkproofs",
+    "samplekproofs",
+    "topbottomkclauses",
+)
+"""Those of Scallop's whose tags are read as numbers."""
 
 
 class ScallopContext:
@@ -144,6 +153,9 @@ class ScallopContext:
         check_sampling(samples, generator)
         self._custom = custom_provenance
         self.provenance = provenance = "custom" if custom_provenance is not None else provenance
+        for name, number in {"k": k, "train_k": train_k, "test_k": test_k}.items():
+            if number is not None and (not isinstance(number, int) or number < 1):
+                raise ByssusError(f"{name}={number!r}: how many proofs are kept, 1 or more")
         self._k, self._train_k, self._test_k = k, train_k, test_k
         self._wmc_with_disjunctions = wmc_with_disjunctions
         self._semiring()  # checks the name
@@ -189,11 +201,11 @@ class ScallopContext:
 
     def add_program(self, program: str) -> None:
         """Add the items of a text; if there is a fault in it, nothing is added."""
-        self._extend(load(Source(program)))
+        self._extend(load(Source(_text(program))))
 
     def add_item(self, item: str) -> list[str]:
         """Add an item; the names of the relations that it queries."""
-        items = load(Source(item))
+        items = load(Source(_text(item)))
         self._extend(items)
         return [
             i.target if isinstance(i.target, str) else str(i.target.span)
@@ -209,9 +221,11 @@ class ScallopContext:
             tag: its probability, a number or a tensor; `(probability, None)` will do as well.
             demand: "bf" and the like: what of its head is bound, if it is to be on demand.
         """
-        parsed = _parser.parse_rule(Source(rule))
-        if isinstance(tag, tuple):
-            tag = tag[0]
+        parsed = _parser.parse_rule(Source(_text(rule)))
+        if self._custom is None:
+            if isinstance(tag, tuple):
+                tag = tag[0]
+            check_tag("a rule", tag, rule)
         if demand is not None:
             if not isinstance(parsed, Rule | ReduceRule):
                 raise ByssusError(f"demand={demand!r} is for a rule, and {rule!r} is none")
@@ -417,9 +431,14 @@ class ScallopContext:
             ByssusError: a limit was reached.
         """
         engine = self._ready()
+        self._require_defined(entry.relation for entry in self._facts)
+        self._computed = {}
+        if self._custom is not None:
+            self._result_tags, self._result = self._run_custom(self._entries())
+            self._result_inputs = Inputs()
+            return
         inputs = self._given()
         self._result_inputs = inputs
-        self._computed = {}
         if self.provenance in BYSSUS:
             self._answering = copy.copy(self._solved())
             names = [n for n, r in engine.program.relations.items() if not r.hidden]
@@ -583,11 +602,11 @@ class ScallopContext:
 
     def is_probabilistic(self) -> bool:
         """Whether tags are probabilities."""
-        return self.provenance in BYSSUS or "prob" in self.provenance or "k" in self.provenance
+        return self.provenance in BYSSUS or self.provenance in _PROBABILITIES
 
     def supports_disjunctions(self) -> bool:
         """Whether facts may be alternatives of one another."""
-        return self.provenance in BYSSUS or "proofs" in self.provenance
+        return self.provenance in BYSSUS or any(n in self.provenance for n in ("proofs", "clauses"))
 
     # Copying
 
@@ -599,20 +618,25 @@ class ScallopContext:
         monitors: Sequence[str] | None = None,
     ) -> ScallopContext:
         """A copy, to change without changing this one; under another provenance if given."""
-        other = copy.copy(self)
+        other = object.__new__(type(self))
+        vars(other).update(vars(self))
         for name, value in vars(self).items():
             if isinstance(value, list | dict | set):
                 setattr(other, name, copy.copy(value))
         other._mappings = {name: copy.copy(m) for name, m in self._mappings.items()}
+        other._solver = None
+        generator = self._settings.generator
+        if generator is not None:
+            other._settings = replace(self._settings, generator=generator.clone_state())
         if provenance is not None:
             other.provenance = provenance
-            other._settings = replace(self._settings, provenance=provenance)
+            other._settings = replace(other._settings, provenance=provenance)
             other._k = self._k if k is None else k
             if wmc_with_disjunctions is not None:
                 other._wmc_with_disjunctions = wmc_with_disjunctions
             other._semiring()
-            other._solver = other._answering = None
-            other._result = other._result_inputs = None
+            other._answering = other._result = other._result_inputs = None
+            other._computed = {}
         return other
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ScallopContext:
@@ -698,6 +722,8 @@ class ScallopContext:
             predicates={**PREDICATES, **predicates},
             relations=dict.fromkeys(rule_tags, ()),
             blackboxes=boxes,
+            attributes=self._attributes,
+            allow_undefined=True,  # what a rule uses may be declared after it
         )
 
     def _lowering(self) -> Lowered:
@@ -731,8 +757,8 @@ class ScallopContext:
     def _types(self, relation: str) -> tuple[str, ...]:
         return self._lowering().program.relations[relation].types
 
-    def _dense(self, relation: str, tensor: Tensor) -> Inputs:
-        """The facts of a relation that is given as a tensor."""
+    def _dense(self, relation: str, tensor: Tensor) -> Inputs | list[Inputs]:
+        """The facts of a relation that is given as a tensor; see `dense_inputs`."""
         mapping = self._mappings[relation]
         if relation not in self._mapped_rows:
             rows = [self._convert(relation, row) for row in mapping.tuples]
@@ -740,7 +766,17 @@ class ScallopContext:
         rows = self._mapped_rows[relation]
         # Scallop's own provenances take facts as independent unless they are said not to be.
         decide = self.provenance in BYSSUS
-        return dense_inputs(relation, mapping, rows, tensor, self._settings.generator, decide)
+        # A fact that holds in no world costs a sampler nothing, and others everything.
+        alike = self.provenance == "sampled"
+        return dense_inputs(
+            relation, mapping, rows, tensor, self._settings.generator, decide, alike
+        )
+
+    def _require_defined(self, given: Iterable[str]) -> None:
+        """Raise for a relation that rules use, and that nothing derives, declares or gives."""
+        undefined = self._lowering().undefined
+        for name in undefined.keys() - set(given):
+            raise undefined[name]
 
     def _convert(self, relation: str, values: Sequence[Any]) -> Row:
         return self._lowering().convert(relation, values)
@@ -751,8 +787,19 @@ class ScallopContext:
         lowered = self._lowering()
         types = lowered.program.relations[relation].types
         found = entries(
-            relation, elements, len(types), lambda v: lowered.convert(relation, v), groups
+            relation,
+            elements,
+            len(types),
+            lambda v: lowered.convert(relation, v),
+            groups,
+            self._custom is not None,
         )
+        tagged = next((entry for entry in found if entry.tag is not None), None)
+        if tagged is not None and relation in self._non_probabilistic:
+            raise ByssusError(
+                f"{relation} is non-probabilistic, and its fact {tuple(tagged.given)!r} has the "
+                f"tag {tagged.tag!r}: give tuples only"
+            )
         if "Entity" not in types:
             return found
         # Entities that are given as text: what they are made of are facts, too.
@@ -771,14 +818,29 @@ class ScallopContext:
             found = sorted(found, key=lambda e: -1.0 if e.tag is None else -float(e.tag))[:most]
         return fact_inputs(found, _EXAMPLE)
 
-    def _given(self) -> Inputs:
+    def _entries(self) -> list[Entry]:
         """The facts of the program and those that were added."""
         facts = [
             Entry(f.relation, f.values, f.tag, None if f.group is None else ("program", f.group))
             for f in self._lowering().program.facts
         ]
         rules = [Entry(name, (), tag) for name, tag in self._rule_tags.items()]
-        return fact_inputs([*facts, *rules, *self._facts])
+        return [*facts, *rules, *self._facts]
+
+    def _given(self) -> Inputs:
+        """The same as the facts of a batch of one."""
+        return fact_inputs(self._entries())
+
+    def _run_custom(self, facts: Sequence[Entry]) -> tuple[Tags[Any], Run[Any]]:
+        """Run over facts whose tags may be any objects."""
+        tags = self._semiring()
+        given: dict[str, list[tuple[Row, Any]]] = {}
+        for entry in facts:
+            tag = tags.fact(entry.row, entry.tag, entry.group)
+            given.setdefault(entry.relation, []).append((entry.row, tag))
+        limits = Limits(self._settings.iterations)
+        generator = self._settings.generator
+        return tags, self._ready().run(tags, given, generator=generator, limits=limits)
 
     def _semiring(self, training: bool | None = None) -> Tags[Any]:
         if self.provenance in BYSSUS:
@@ -796,6 +858,7 @@ class ScallopContext:
     def _prepare(self, inputs: Inputs, names: Sequence[str]) -> None:
         """Derive everything now, so that faults show; compile what is read when it is read."""
         assert self._answering is not None
+        inputs.check()
         try:
             self._answering.grounded(inputs)
         except (CompilationLimit, TooManyCalls, TooManyTuples):
@@ -811,10 +874,13 @@ class ScallopContext:
         if self._result is not None:
             assert self._result_tags is not None
             output = self._result_tags.output
-            return [(output(tag), row) for row, tag in self._result.tables[name].items()]
+            found = [(output(tag), row) for row, tag in self._result.tables[name].items()]
+            # Facts are a batch of one.
+            return [(t.reshape(()) if isinstance(t, Tensor) else t, row) for t, row in found]
         answer = self._answer_of(name)
         probs = answer.distribution.probs[0]
-        differentiable = any(isinstance(entry.tag, Tensor) for entry in self._facts)
+        differentiable = probs.requires_grad
+        differentiable |= any(isinstance(entry.tag, Tensor) for entry in self._facts)
         differentiable |= any(isinstance(tag, Tensor) for tag in self._rule_tags.values())
         tags = list(probs.unbind()) if differentiable else probs.tolist()
         return list(zip(tags, answer.rows, strict=True))
@@ -857,6 +923,12 @@ class ScallopContext:
             values = [row[0] if len(row) == 1 else row for row in rows]
             answers[name] = Answer(tuple(rows), Distribution(values, exact=torch.cat(parts)))
         return answers
+
+
+def _text(program: Any) -> str:
+    if not isinstance(program, str):
+        raise ByssusError(f"a program is text, and {program!r} is a {type(program).__name__}")
+    return program
 
 
 def _single_examples(inputs: Inputs) -> list[Inputs]:

@@ -15,6 +15,7 @@ from ._engine import Row
 from ._inputs import merged
 from ._solver import Answer, Inputs
 from .context import ScallopContext
+from .input_mapping import InputMapping
 from .output_mapping import OutputMapping, output_mapping
 
 __all__ = ["ForwardFunction", "ScallopForwardFunction"]
@@ -99,6 +100,13 @@ class ScallopForwardFunction(nn.Module):
             monitors=monitors,
             **options,
         )
+        for what, given in {
+            "facts": facts,
+            "input_mappings": input_mappings,
+            "retain_topk": retain_topk,
+        }.items():
+            if not isinstance(given, Mapping | None):
+                raise ByssusError(f"{what}={given!r}: give a dictionary by relation")
         if file is not None:
             self.ctx.import_file(file)
         if program is not None:
@@ -162,6 +170,11 @@ class ForwardFunction(nn.Module):
         self.ctx = ctx
         self.distribution = distribution
         self.register_buffer("_probe", torch.empty(0), persistent=False)
+        if not isinstance(output_mappings, Mapping | None):
+            raise ByssusError(
+                f"output_mappings={output_mappings!r}: give {{relation: tuples}}, or "
+                "`output_relation` and `output_mapping` for one relation"
+            )
         asked = {output: mapping} if output else dict(output_mappings or {})
         self.output_mappings = {name: self._mapping(name, m) for name, m in asked.items()}
         self.outputs = list(asked)
@@ -194,30 +207,34 @@ class ForwardFunction(nn.Module):
             ShapeError, ProbabilityError: a tensor that does not fit.
             ByssusError: an unknown relation, facts that do not fit, a call that failed.
         """
-        mappings = self._asked(output_relations, output_mappings)
         batch = _batch_size(inputs)
+        mappings = self._asked(output_relations, output_mappings, batch)
         ctx = self.ctx
+        disjunctions = _disjunctions(disjunctions, inputs, batch)
+        if ctx._custom is not None:
+            return self._custom(mappings, disjunctions, inputs, batch)
         dense: list[Inputs] = []
         sparse: list[list[Inputs]] = [[] for _ in range(batch)]
         for name, given in inputs.items():
             ctx._require(name)
-            if isinstance(given, Tensor) or all(isinstance(one, Tensor) for one in given):
+            if isinstance(given, Tensor) or _alike(given):
                 tensor = given if isinstance(given, Tensor) else torch.stack(list(given))
-                dense.append(self._dense(name, tensor))
+                part = self._dense(name, tensor)
+                if isinstance(part, Inputs):
+                    dense.append(part)
+                else:
+                    for example, one in enumerate(part):
+                        sparse[example].append(one)
                 continue
-            groups = (disjunctions or {}).get(name)
-            if groups is not None and len(groups) != batch:
-                raise ByssusError(
-                    f"disjunctions of {name}: {len(groups)} for {batch} examples; give one list "
-                    "of groups an example"
-                )
+            groups = disjunctions.get(name)
             for example, facts in enumerate(given):
                 if isinstance(facts, Tensor):
-                    sparse[example].append(self._dense(name, facts[None]))
+                    part = self._dense(name, facts[None])
+                    sparse[example].append(part if isinstance(part, Inputs) else part[0])
                 else:
                     own = None if groups is None else groups[example]
                     sparse[example].append(ctx._facts_of(name, facts, own))
-        kind = _kind(inputs, dense)
+        kind = _kind(inputs)
         per_example = isinstance(output_relations, list)
         groups_: dict[_Structure, list[int]] = {}
         examples = [merged(parts, 1) if parts else Inputs() for parts in sparse]
@@ -257,38 +274,108 @@ class ForwardFunction(nn.Module):
             tuple(self.ctx._convert(name, row) for row in made.tuples), made.single
         )
 
-    def _asked(self, relations: Any, mappings: Any) -> Any:
+    def _asked(self, relations: Any, mappings: Any, batch: int) -> Any:
         """For all examples, or in a list for each: the relations and their output mappings."""
-        if isinstance(relations, list):
-            every = []
-            for names in relations:
-                names = [names] if isinstance(names, str) else list(names)
-                tuples = mappings if isinstance(mappings, Mapping) else {}
-                every.append({name: self._mapping(name, tuples.get(name)) for name in names})
-            return every
-        if isinstance(relations, str):
-            if isinstance(mappings, Mapping):
-                mappings = mappings.get(relations)
-            known = self.output_mappings.get(relations)
-            return {relations: known if mappings is None else self._mapping(relations, mappings)}
-        if isinstance(mappings, Mapping):
-            return {name: self._mapping(name, mapping) for name, mapping in mappings.items()}
-        if mappings is not None and len(self.outputs) == 1:
-            return {self.outputs[0]: self._mapping(self.outputs[0], mappings)}
-        if not self.outputs:
+        if relations is None:
+            every = [self.outputs or list(mappings if isinstance(mappings, Mapping) else ())]
+            if not every[0]:
+                raise ByssusError(
+                    "nothing is asked for: give the module an `output_relation` or "
+                    "`output_mappings={relation: tuples}`"
+                )
+        elif isinstance(relations, str):
+            every = [[relations]]
+        elif isinstance(relations, list):
+            every = [[one] if isinstance(one, str) else one for one in relations]
+            if len(every) != batch:
+                raise ByssusError(
+                    f"output_relations: {len(every)} for {batch} examples; give a name or a list "
+                    "of names an example, or one name for all"
+                )
+        else:
+            every = [[]]
+        if not all(isinstance(names, list | tuple) and names for names in every):
             raise ByssusError(
-                "nothing is asked for: give the module an `output_relation` or "
-                "`output_mappings={relation: tuples}`"
+                f"output_relations={relations!r}: give the name of a relation, or for each example "
+                "a name or a list of names"
             )
-        return self.output_mappings
+        distinct = dict.fromkeys(name for names in every for name in names)
+        given: Mapping[str, Any] = {}
+        if isinstance(mappings, Mapping):
+            given = mappings
+            if unknown := set(given) - set(distinct):
+                raise ByssusError(
+                    f"output_mappings has {listed(unknown)}: asked for are {listed(distinct)}"
+                )
+        elif mappings is not None:
+            if len(distinct) > 1:
+                raise ByssusError(
+                    f"output_mappings={mappings!r}: several relations are asked for, so give "
+                    f"{{relation: tuples}} for {listed(distinct)}"
+                )
+            given = dict.fromkeys(distinct, mappings)
+        made = {
+            name: self.output_mappings[name]
+            if name in self.output_mappings and name not in given
+            else self._mapping(name, given.get(name))
+            for name in distinct
+        }
+        if isinstance(relations, list):
+            return [{name: made[name] for name in names} for names in every]
+        return made
 
-    def _dense(self, name: str, tensor: Tensor) -> Inputs:
-        """The facts of a relation that is given as a tensor."""
+    def _custom(
+        self,
+        mappings: Any,
+        disjunctions: Mapping[str, Any],
+        inputs: Mapping[str, Any],
+        batch: int,
+    ) -> Any:
+        """The outputs under a provenance of the user's, whose tags may be any objects."""
+        ctx = self.ctx
+        runs = []
+        for example in range(batch):
+            facts = ctx._entries()
+            for name, given in inputs.items():
+                ctx._require(name)
+                one = given[example]
+                if isinstance(one, Tensor):
+                    one = self._mapped(name).process_tensor(one)
+                groups = disjunctions.get(name)
+                facts += ctx._read_facts(name, one, None if groups is None else groups[example])
+            runs.append(ctx._run_custom(facts))
+        if isinstance(mappings, list):
+            mappings = dict(_all_mappings(mappings))
+        found = {}
+        for name, mapping in mappings.items():
+            tables = [run.tables[name] for _, run in runs]
+            rows = sorted({r for table in tables for r in table}) if mapping is None else None
+            columns = mapping.tuples if rows is None else rows
+            result = ctx._custom.collate(
+                [
+                    [tags.output(table[row]) if row in table else None for row in columns]
+                    for (tags, _), table in zip(runs, tables, strict=True)
+                ]
+            )
+            if rows is not None:
+                result = rows, result
+            elif mapping.single and isinstance(result, Tensor):
+                result = result.reshape(-1)
+            found[name] = result
+        return next(iter(found.values())) if len(found) == 1 else found
+
+    def _mapped(self, name: str) -> InputMapping:
+        """The input mapping of a relation that is given as a tensor."""
         if not self.ctx.has_input_mapping(name):
             raise ByssusError(
                 f"{name} is given as a tensor and has no input mapping: say what its positions "
                 f"mean, as in input_mappings={{{name!r}: range(10)}}"
             )
+        return self.ctx._mappings[name]
+
+    def _dense(self, name: str, tensor: Tensor) -> Inputs | list[Inputs]:
+        """The facts of a relation that is given as a tensor; see `dense_inputs`."""
+        self._mapped(name)
         if not tensor.is_floating_point():
             raise ShapeError(
                 f"{name}: a tensor of {tensor.dtype} holds no probabilities; give a floating "
@@ -348,6 +435,41 @@ class ForwardFunction(nn.Module):
         return result[:, 0] if mapping.single else result
 
 
+def _alike(given: Sequence[Any]) -> bool:
+    """Whether examples are tensors that can be stacked."""
+    first = given[0]
+    return isinstance(first, Tensor) and all(
+        isinstance(one, Tensor) and one.shape == first.shape for one in given
+    )
+
+
+def _disjunctions(given: Any, inputs: Mapping[str, Any], batch: int) -> Mapping[str, Any]:
+    """Check what is said of alternatives."""
+    if not given:
+        return {}
+    if not isinstance(given, Mapping):
+        raise ByssusError(
+            f"disjunctions={given!r}: give {{relation: lists of groups of positions}}, with one "
+            "list of groups an example"
+        )
+    for name, groups in given.items():
+        if name not in inputs:
+            raise ByssusError(
+                f"disjunctions of {name}: its facts are not given; given are {listed(inputs)}"
+            )
+        if isinstance(inputs[name], Tensor):
+            raise ByssusError(
+                f"disjunctions of {name}: it is given as a tensor; let its input mapping say what "
+                "is an alternative of what, by `disjunctive` and `disjunctive_dim`"
+            )
+        if len(groups) != batch:
+            raise ByssusError(
+                f"disjunctions of {name}: {len(groups)} for {batch} examples; give one list "
+                "of groups an example"
+            )
+    return given
+
+
 def _batch_size(inputs: Mapping[str, Any]) -> int:
     if not inputs:
         raise EmptyBatchError("no facts are given: give them by relation, as in module(digit=...)")
@@ -369,11 +491,12 @@ def _batch_size(inputs: Mapping[str, Any]) -> int:
     return size
 
 
-def _kind(inputs: Mapping[str, Any], dense: Sequence[Inputs]) -> torch.dtype:
+def _kind(inputs: Mapping[str, Any]) -> torch.dtype:
     """The type of the result: that of the tensors that are given."""
-    for part in dense:
-        for weights in part.weights:
-            return weights.dtype
+    for given in inputs.values():
+        for one in [given] if isinstance(given, Tensor) else given:
+            if isinstance(one, Tensor):
+                return one.dtype
     for given in inputs.values():
         for facts in given if isinstance(given, list | tuple) else ():
             for fact in facts:

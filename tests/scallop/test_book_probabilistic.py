@@ -364,7 +364,7 @@ def _less_than(one: list[float], two: list[float]) -> str:
 
 
 def test_animals() -> None:
-    # Of the repository's readme; `or` for `:-`, two rules for `name` as it has them.
+    # Of the repository's readme.
     program = """
     // Knowledge base facts
     rel is_a("giraffe", "mammal")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 import byssus
 from byssus_scallop import ScallopContext
-from scallop.world_oracle import Case, Fact, Not, Oracle, Reduce, Row, atoms_of, cases, chosen
+from scallop.world_oracle import Call, Case, Fact, Not, Oracle, Reduce, Row, atoms_of, cases, chosen
 
 _SETTINGS = settings(
     max_examples=100,
@@ -40,10 +40,24 @@ def probabilities(case: Case, batch: int = 1) -> list[Tensor]:
     return made
 
 
-def make(case: Case, **options: Any) -> ScallopContext:
+def make(case: Case, text: str | None = None, **options: Any) -> ScallopContext:
     ctx = ScallopContext(**options)
-    ctx.add_program(case.text())
+    for call in case.calls:
+        ctx.register_blackbox(once(call), call.name)
+    ctx.add_program(case.text() if text is None else text)
     return ctx
+
+
+def once(call: Call) -> Callable[[int], int]:
+    """What a black box computes; it is not to be called twice on the same."""
+    called: set[int] = set()
+
+    def function(argument: int) -> int:
+        assert argument not in called
+        called.add(argument)
+        return call.compute(argument)
+
+    return function
 
 
 def inputs(
@@ -142,6 +156,7 @@ def statistics(case: Case, oracle: Oracle) -> None:
         for atom in atoms_of(rule.body)
     )
     event("recursion", str(recursive))
+    event("black boxes", str(len(case.calls)))
     event("tags", str(any(rule.tag is not None for rule in case.rules)))
     event("exclusive heads", str(any(len(rule.heads) > 1 for rule in case.rules)))
     event("demand", str(any(rule.demand for rule in case.rules)))
@@ -292,8 +307,7 @@ def test_order(data: st.DataObject, case: Case) -> None:
     right = expected(Oracle(case), probs)
     numbers = [p[0].tolist() for p in probs]
     for order in ((), data.draw(st.permutations(range(12)))):
-        ctx = ScallopContext(provenance="exact")
-        ctx.add_program(case.text(numbers, order))
+        ctx = make(case, case.text(numbers, order), provenance="exact")
         ctx.run()
         for name, rows in right.items():
             found = {row: p for p, row in ctx.relation(name)}

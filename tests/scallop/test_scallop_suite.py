@@ -1358,6 +1358,8 @@ ERRORS = [
     Fault("not of a number", "rel s() :- !(1 + 2)", ("type",), 1),
     Fault("a number as a formula", "rel s() :- -(1 + 2)", (), 1),
     Fault("query of a wrong type", 'rel s = {("a", 1)}\nquery s(3, _)', ("cannot unify",), 2),
+    # Scallop warns and takes it to be empty.
+    Fault("undeclared relation in a rule", "rel path(a, b) = edge(a, b)", ("edge",), 1, ("edge(",)),
     Fault("undeclared relation in a query", "query nothing", ("nothing",), 1),
     Fault("type declared twice", "type A <: usize\ntype A = usize", ("A",), 2),
     Fault("unknown supertype", "type A <: Nothing", ("Nothing",), 1),

@@ -105,6 +105,36 @@ class Equal:
 
 
 @dataclass(frozen=True)
+class Call:
+    """`result == (factor * argument + offset) % 3`, by a black box that computes it.
+
+    Printed as a predicate, or as a function. Each is a black box of its own.
+    """
+
+    name: str
+    factor: int
+    offset: int
+    argument: Var
+    result: Var | int
+    function: bool = False
+    negated: bool = False
+
+    def compute(self, argument: int) -> int:
+        return (self.factor * argument + self.offset) % 3
+
+    def declaration(self) -> str:
+        types = f"${self.name}(i32) -> i32" if self.function else f"{self.name}(bound i32, i32)"
+        return f'@blackbox("{self.name}") type {types}'
+
+    def __str__(self) -> str:
+        if self.function:
+            operator = "!=" if self.negated else "=="
+            return f"{show(self.result)} {operator} ${self.name}({self.argument})"
+        atom = f"{self.name}({self.argument}, {show(self.result)})"
+        return f"not {atom}" if self.negated else atom
+
+
+@dataclass(frozen=True)
 class Either:
     """`(one or other)`, or `one implies other`, which is `not one or other`."""
 
@@ -152,7 +182,7 @@ class Reduce:
         return f"{results} := {self.operator}{arguments}({bindings}: {body}{where})"
 
 
-Literal = Atom | Not | Compare | Equal | Either | Reduce
+Literal = Atom | Not | Compare | Equal | Call | Either | Reduce
 Body = tuple[Literal, ...]
 
 
@@ -213,8 +243,14 @@ class Case:
         """Whether rules leave something to chance."""
         return any(rule.tag is not None or len(rule.heads) > 1 for rule in self.rules)
 
+    @property
+    def calls(self) -> list[Call]:
+        """The black boxes."""
+        return [one for rule in self.rules for one in calls_of(rule.body)]
+
     def declarations(self) -> list[str]:
-        return [f"type {name}({', '.join(self.types[name])})" for name in self.declared]
+        types = [f"type {name}({', '.join(self.types[name])})" for name in self.declared]
+        return types + [call.declaration() for call in self.calls]
 
     def text(
         self,
@@ -316,6 +352,15 @@ def solve_one(literal: Literal, env: Env, database: Database) -> Iterator[Env]:
         value = value_of(literal.value, env)
         if env.get(literal.var.name, value) == value:
             yield {**env, literal.var.name: value}
+    elif isinstance(literal, Call):
+        argument = env[literal.argument.name]
+        assert isinstance(argument, int)
+        found = matches([literal.result], (literal.compute(argument),), env)
+        if literal.negated:
+            if found is None:
+                yield env
+        elif found is not None:
+            yield found
     elif isinstance(literal, Either):
         for part in literal.parts:
             yield from solve(part, env, database)
@@ -508,11 +553,13 @@ def values_of(kind: str) -> st.SearchStrategy[Value]:
 class _Maker:
     """Draws the rules of a case."""
 
-    def __init__(self, draw: st.DrawFn, types: dict[str, tuple[str, ...]]) -> None:
+    def __init__(self, draw: st.DrawFn, types: dict[str, tuple[str, ...]], boxes: bool) -> None:
         self.draw = draw
         self.types = types
         self.names = (f"v{i}" for i in itertools.count())
         self.plain = False
+        self.recursive = False
+        self.boxes = boxes
 
     def maybe(self, one_in: int) -> bool:
         return self.draw(st.integers(1, one_in)) == 1
@@ -599,6 +646,8 @@ class _Maker:
             var = Var(next(self.names))
             body.append(Equal(var, Sum(left, right), self.draw(st.integers(0, 2))))
             bound[var.name] = "i32"
+        if self.boxes and self.maybe(3) and (ints := self.pick(bound, "i32")):
+            body.append(self.call(self.draw(st.sampled_from(ints)), bound))
         if self.maybe(4) and (compared := self.comparison(bound)):
             body.append(compared)
         if self.maybe(4) and negative:
@@ -610,6 +659,16 @@ class _Maker:
             other = self.atom(self.draw(st.sampled_from(positive)), dict(bound), False)
             body.append(Either(((one,), (other,)), True))
         return body, bound
+
+    def call(self, argument: Var, bound: dict[str, str]) -> Call:
+        name = f"box{next(self.names)}"
+        factor, offset = self.draw(st.integers(0, 2)), self.draw(st.integers(0, 2))
+        result: Var | int = self.draw(INTS)
+        negated = not self.recursive and self.maybe(4)
+        if not negated and not self.maybe(3):
+            result = Var(next(self.names))
+            bound[result.name] = "i32"
+        return Call(name, factor, offset, argument, result, self.maybe(2), negated)
 
     def either(self, positive: Sequence[str], bound: dict[str, str]) -> list[Literal]:
         relations = self.draw(st.lists(st.sampled_from(positive), min_size=2, max_size=2))
@@ -646,10 +705,10 @@ class _Maker:
             exclusive = self.maybe(2)
             tag = None if exclusive else 0.25
         self.plain = tag is not None or exclusive
-        recursive = relation in positive
+        recursive = self.recursive = relation in positive
         least = 0 if self.maybe(8) and not recursive else 1
         body, bound = self.body(positive, negative, least)
-        self.plain = False
+        self.plain = self.recursive = False
         heads = [self.head(relation, bound)]
         if exclusive:
             heads = list(dict.fromkeys([*heads, self.head(relation, bound)]))
@@ -780,6 +839,7 @@ def cases(
     chance: bool = True,
     aggregates: bool = True,
     demand: bool = True,
+    boxes: bool = True,
 ) -> Case:
     """Programs with at most so many choices of their facts."""
     types: dict[str, tuple[str, ...]] = {}
@@ -800,7 +860,7 @@ def cases(
             worlds *= len(some) + 1
             concepts.append(tuple(Fact(name, row) for row in some))
     declared = list(types)
-    maker = _Maker(draw, types)
+    maker = _Maker(draw, types, boxes)
     below = list(types)
     layers: list[list[Rule]] = []
     for depth in range(draw(st.integers(1, 3))):
@@ -854,6 +914,17 @@ def _demand(draw: st.DrawFn, maker: _Maker, case: Case) -> None:
     )
     case.layers.append([Rule((Atom("asked", tuple(free)),), (Atom(name, tuple(args)),))])
     case.outputs = [o for o in case.outputs if o != name] + ["asked"]
+
+
+def calls_of(body: Body) -> Iterator[Call]:
+    for literal in body:
+        if isinstance(literal, Call):
+            yield literal
+        elif isinstance(literal, Either):
+            for part in literal.parts:
+                yield from calls_of(part)
+        elif isinstance(literal, Reduce):
+            yield from calls_of(literal.body)
 
 
 def atoms_of(body: Body) -> Iterator[Atom]:
