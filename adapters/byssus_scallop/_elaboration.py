@@ -923,7 +923,7 @@ class Elaboration:
         literal = self.applied(atom, self.arguments(atom.arguments, scope, extras), scope)
         if isinstance(literal, CoreGenerator):
             return _with(extras, CoreNot(literal, node.span))
-        literal.negated = True
+        literal.negated, literal.span = True, node.span
         return _with(extras, literal)
 
     def case(self, node: Case, scope: _Scope) -> Core:

@@ -76,7 +76,10 @@ def entries(
         )
     given = list(elements)
     groups: dict[int, Hashable] = {}
-    if not all(isinstance(some, Sequence) for some in disjunctions or ()):
+    if disjunctions is not None and not (
+        isinstance(disjunctions, Sequence)
+        and all(isinstance(some, Sequence) for some in disjunctions)
+    ):
         raise ByssusError(
             f"disjunctions of {relation} are lists of positions, [[0, 1], [2, 3]], not "
             f"{disjunctions!r}"

@@ -238,6 +238,7 @@ class _Lowering:
         self.terms: dict[Typed, Term] = {}
         self.sums: dict[int, tuple[Term, str, tuple[int, int]]] = {}
         self.cells: dict[str, Cell] = {}
+        self.made: dict[str, Const] = {}
         self.sources: dict[Literal, Core] = {}
         self.entities: dict[Literal, CoreNew | CoreParse] = {}
         self.projections: dict[str, str] = {}
@@ -532,7 +533,7 @@ class _Lowering:
 
     def lower_rule(self, rule: CoreRule) -> None:
         self.rule = rule
-        self.cells = {}
+        self.cells, self.made = {}, {}
         head = tuple([self.term(one) for one in rule.arguments])
         for one in _all_typed(rule.body):
             self.cells[one.name] = one.cell
@@ -694,8 +695,9 @@ class _Lowering:
         core = self.entities[literal]
         span = core.span
         if isinstance(core, CoreNew):
-            body = order if core.head else order[: position + 1]
-            terms = tuple([self.term(one) for one in (core.result, *core.arguments)])
+            made = self.made.get(core.result.name) or self.term(core.result)
+            terms = (made, *self.entity_arguments(core))
+            body = self.without_other_entities(terms, order if core.head else order[: position + 1])
             self.derive(core.variant.relation, terms, body, span, True)
             return
         # An entity that comes as text may have parts of any variant.
@@ -705,6 +707,29 @@ class _Lowering:
             function = self._parts(variant)
             parts = Generator(f"parts of {variant.name}", function, (raw,), names, span)
             self.derive(variant.relation, names, [*order[: position + 1], parts], span, True)
+
+    def without_other_entities(
+        self, terms: Sequence[Term], order: Sequence[Literal]
+    ) -> list[Literal]:
+        """A body without the new entities that neither it nor some terms are made of."""
+        makers: dict[str, Literal] = {}
+        plain: list[Literal] = []
+        for one in order:
+            if one in self.entities and isinstance(one, Equal) and isinstance(one.left, Var):
+                makers[one.left.name] = one
+            else:
+                plain.append(one)
+        if not makers:
+            return plain
+        stack = [name for term in terms for name in variables(term)]
+        stack += [name for one in plain for name in literal_variables(one)]
+        needed: set[Literal] = set()
+        while stack:
+            maker = makers.get(stack.pop())
+            if maker is not None and maker not in needed:
+                needed.add(maker)
+                stack += literal_variables(maker)
+        return [*plain, *(one for one in makers.values() if one in needed)]
 
     def _parts(self, variant: Variant) -> Callable[[Any], Any]:
         variants = self.declarations.variants
@@ -749,10 +774,10 @@ class _Lowering:
                 several.append((i, found))
         products = [plain]
         for at, (i, found) in enumerate(several):
-            products = [[*one, (i, more)] for one in products for more in found]
-            if len(products) > _ALTERNATIVES:
-                later = {n for j, _ in several[at + 1 :] for n in names[j]}
+            if len(products) > 1 and len(products) * len(found) > _ALTERNATIVES:
+                later = {n for j, _ in several[at:] for n in names[j]}
                 products = self.factored(products, {*needed, *outside, *later})
+            products = [[*one, (i, more)] for one in products for more in found]
             if len(products) > _MOST_ALTERNATIVES:
                 raise self.rule.span.error(
                     f"the body has more than {_MOST_ALTERNATIVES} alternatives; derive its "
@@ -849,10 +874,7 @@ class _Lowering:
             else:
                 self.note(Test(self.term(expression), part.span), part, out)
         elif isinstance(part, CoreNew):
-            arguments = tuple(map(self.term, part.arguments))
-            variant = part.variant
-            identity = Apply(lambda *values: entity_of(variant, values), arguments)
-            literal = Equal(self.term(part.result), identity, part.span)
+            literal = Equal(self.term(part.result), self.new_entity(part), part.span)
             self.entities[literal] = part
             self.note(literal, part, out)
         else:
@@ -864,6 +886,19 @@ class _Lowering:
     def note(self, literal: Literal, source: Core, out: list[Literal]) -> None:
         self.sources[literal] = source
         out.append(literal)
+
+    def new_entity(self, part: CoreNew) -> Term:
+        """The entity that is made; at once, if it is made of constants."""
+        variant = part.variant
+        arguments = self.entity_arguments(part)
+        values = [one.value for one in arguments if isinstance(one, Const)]
+        if len(values) < len(arguments):
+            return Apply(lambda *values: entity_of(variant, values), arguments)
+        self.made[part.result.name] = Const(entity_of(variant, values))
+        return self.made[part.result.name]
+
+    def entity_arguments(self, part: CoreNew) -> tuple[Term, ...]:
+        return tuple([self.made.get(one.name) or self.term(one) for one in part.arguments])
 
     def parsed(self, raw: Term) -> Term:
         """The entity that a value is, or is the text of."""
@@ -1049,10 +1084,8 @@ class _Lowering:
             # With the groups known, it is a negation; as an aggregation it has no empty groups.
             bound = plan(out, partial=True).bound
             if set(part.group) <= bound and self.is_false_test(part, out):
-                (result,) = part.results
                 name = self.subrelation("some", part.group, part.body, out, part.span)
                 self.note(Negated(name, tuple(map(Var, part.group)), part.span), part, out)
-                self.note(Equal(Var(result.name), Const(False), part.span), part, out)
                 return
         if part in self.reduced:
             name, terms = self.reduced[part]

@@ -627,7 +627,9 @@ class ScallopContext:
         other._solver = None
         generator = self._settings.generator
         if generator is not None:
-            other._settings = replace(self._settings, generator=generator.clone_state())
+            other._settings = replace(
+                self._settings, generator=_generator(generator.device, generator.get_state())
+            )
         if provenance is not None:
             other.provenance = provenance
             other._settings = replace(other._settings, provenance=provenance)
@@ -658,9 +660,7 @@ class ScallopContext:
         generator = state.pop("_generator", None)
         self.__dict__.update(state)
         if generator is not None:
-            made = torch.Generator(generator[0])
-            made.set_state(generator[1])
-            self._settings = replace(self._settings, generator=made)
+            self._settings = replace(self._settings, generator=_generator(*generator))
 
     # Inside
 
@@ -923,6 +923,12 @@ class ScallopContext:
             values = [row[0] if len(row) == 1 else row for row in rows]
             answers[name] = Answer(tuple(rows), Distribution(values, exact=torch.cat(parts)))
         return answers
+
+
+def _generator(device: torch.device, state: Tensor) -> torch.Generator:
+    made = torch.Generator(device)
+    made.set_state(state)
+    return made
 
 
 def _text(program: Any) -> str:

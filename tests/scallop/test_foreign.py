@@ -838,7 +838,7 @@ def test_many_answers(folder: Path) -> None:
 
 
 def test_a_distribution_is_an_answer() -> None:
-    probs = torch.tensor([[0.25, 0.75]], requires_grad=True)
+    probs = torch.tensor([[0.25, 0.75]])
 
     @blackbox(Boolean(), output=Discrete(["fig", "oak"]))
     def known(x: bool) -> str:
@@ -849,8 +849,6 @@ def test_a_distribution_is_an_answer() -> None:
     (p, fig), (q, oak) = answers(returning(distribution, "type f(bound x: i32, y: String)"), 1)
     assert (fig, oak) == (("fig",), ("oak",))
     assert (p.item(), q.item()) == pytest.approx((0.25, 0.75))
-    q.backward()
-    assert probs.grad is not None
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from byssus import ByssusError, Integer, ProgramError, blackbox
+from byssus import ByssusError, Integer, List, ProgramError, blackbox
 from byssus_scallop import _ir
 from byssus_scallop._blackbox import BlackBoxDeclaration
-from byssus_scallop._ir import Absent, Any_, Apply, Bind, Check, Const, Filter, Let, Rule, Scan, Var
+from byssus_scallop._ir import Absent, Any_, Apply, Bind, Const, Filter, Let, Rule, Scan, Var
 from byssus_scallop._lowering import load, lower, reorder, strata
 from byssus_scallop._parser import parse_program
 from byssus_scallop._syntax import Source, Span
@@ -118,7 +118,7 @@ TYPES = "type a(i32), b(i32), e(i32, i32)\n"
         ),
         (
             "rel r(x) = a(x), not exists(y: e(x, y))",
-            ["some#1(x) :- e(+x, +y@1)", "r(x) :- @2 = False, a(+x), not some#1(x)"],
+            ["some#1(x) :- e(+x, +y@2)", "r(x) :- @1 = False, a(+x), not some#1(x)"],
         ),
         # Foreign predicates: with inputs that follow from others at once, else as any atom.
         (
@@ -143,15 +143,15 @@ def test_a_rule_starts_where_it_is_told() -> None:
     assert [one.origin for one in rule.steps if isinstance(one, Scan)] == [0, 1, 3]
     assert list(map(step, reorder(rule, 1))) == [
         "e(+#1, +z)",
-        "y = f(#1, 1)",
         "if f(z, 9)",
-        "b(z)",
+        "y = f(#1, 1)",
         "e(+x, y)",
         "w = f(x, z)",
+        "b(z)",
     ]
     # Rules that were written by hand are read back from their steps.
     plain = Rule(rule.head, rule.terms, rule.steps, rule.span)
-    assert list(map(step, reorder(plain, 3)))[0] == "b(+z)"
+    assert next(map(step, reorder(plain, 3))) == "b(+z)"
 
 
 def test_alternatives_do_not_multiply_without_end() -> None:
@@ -168,7 +168,7 @@ def test_tags_and_exclusive_heads() -> None:
     ).program
     constant, variable, first, second = program.rules
     assert constant.tag == Const(0.5)
-    assert constant.key == ()
+    assert constant.key == (Const(0), Var("x"))
     assert variable.tag == Var("w")
     assert variable.key == (Const(0), Var("w"), Var("x"))
     assert first.exclusive is not None
@@ -335,14 +335,14 @@ def test_demand() -> None:
     assert tables["fib(10, y)"] == {(10, 89)}
     assert tables["d#fib"] == {(i,) for i in range(11)}
     assert (
-        forms("type p(bound i32, i32), e(i32, i32)\nrel p(x, z) = e(x, z) or p(x, y), e(y, z)")[0]
+        forms("type p(bound i32, i32), e(i32, i32)\nrel p(x, z) = e(x, z) or p(x, y) and e(y, z)")[0]
         == "p(x, z) :- d#p(+x), e(x, +z)"
     )
 
 
 def test_what_is_not_demanded_is_not_derived() -> None:
     tables = derived(
-        E + '@demand("bf")\nrel p(x, z) = e(x, z) or p(x, y), e(y, z)\nrel r(z) = p(1, z)'
+        E + '@demand("bf")\nrel p(x, z) = e(x, z) or p(x, y) and e(y, z)\nrel r(z) = p(1, z)'
     )
     assert tables["p"] == {(1, 2), (1, 3)}
     assert tables["r"] == {(2,), (3,)}
@@ -364,7 +364,7 @@ def test_what_is_not_demanded_is_not_derived() -> None:
 def test_demand_of_each_use(use: str, rows: set[Row], demanded: set[Row]) -> None:
     tables = derived(
         E + "rel a = {1, 3}\ntype p(bound i32, i32)\n"
-        "rel p(x, z) = e(x, z) or e(x, y), p(y, z)\n" + use
+        "rel p(x, z) = e(x, z) or e(x, y) and p(y, z)\n" + use
     )
     assert tables["r"] == rows
     assert demanded <= tables["d#p"] <= demanded | {(2,), (3,)}
@@ -392,7 +392,7 @@ def box(
     name: str, function: Any, types: tuple[str, ...], bound: int, *, call: bool = False,
     over: tuple[str, ...] = (),
 ) -> BlackBoxDeclaration:  # fmt: skip
-    domains = [Integer(0, 9)] * (bound or len(over))
+    domains = [Integer(0, 9)] * bound or [List(Integer(0, 9), 9)] * len(over)
     made = blackbox(*domains)(function)
 
     def convert(outcome: Any) -> list[tuple[None, Row]]:
@@ -415,7 +415,7 @@ def test_black_box_as_a_predicate() -> None:
     boxes = {"double": box("double", double, ("i32", "i32"), 1)}
     program = "rel a = {1, 2, 3}\nrel b = {1, 2}\nrel r(x, y) = a(x), double(x, y), b(x), x > 1"
     assert forms(program, blackboxes=boxes) == [
-        "r(x, y) :- a(+x), if f(x, 1), b(x), double(x, +y)",
+        "r(x, y) :- a(+x), if f(x, 1), double(x, +y), b(x)",
         "asked#double(x) :- a(+x), if f(x, 1), b(x)",
     ]
     assert derived(program, blackboxes=boxes)["r"] == {(2, 4)}
@@ -457,7 +457,7 @@ def test_black_box_over_relations() -> None:
     boxes = {"total": box("total", sum, ("i32",), 0, over=("a",))}
     program = "rel a = {1, 2, 6}\nrel r(x + 1) = total(x)"
     assert derived(program, blackboxes=boxes)["r"] == {(10,)}
-    with pytest.raises(ProgramError, match="through recursion.*: a -> total -> a"):
+    with pytest.raises(ProgramError, match=r"through recursion.*: total -> a -> total"):
         strata(lowered("rel a(x) = total(x)", blackboxes=boxes).program)
     with pytest.raises(ProgramError, match="over `b`, which is no relation"):
         lowered("rel a(1)", blackboxes={"t": box("t", sum, ("i32",), 0, over=("b",))})
@@ -465,7 +465,7 @@ def test_black_box_over_relations() -> None:
 
 def test_black_box_faults() -> None:
     boxes = {"next": box("next", lambda x: x + 1, ("i32", "i32"), 1)}
-    with pytest.raises(ProgramError, match=r"(?s)black box `next` is ungrounded.*`x`.*column 12"):
+    with pytest.raises(ProgramError, match=r"(?s)black box `next` is ungrounded.*`x`.*column 17"):
         lowered("rel r(y) = next(x, y)", blackboxes=boxes)
     with pytest.raises(ProgramError, match="black box `next` is ungrounded"):
         lowered("rel r(y) = next(_, y)", blackboxes=boxes)
@@ -480,7 +480,7 @@ def test_black_box_faults() -> None:
 
 def test_strata() -> None:
     program = lowered(
-        E + "rel p(x, z) = e(x, z) or p(x, y), e(y, z)\n"
+        E + "rel p(x, z) = e(x, z) or p(x, y) and e(y, z)\n"
         "rel odd(x + 1) = even(x), x < 9\nrel even(0)\nrel even(x + 1) = odd(x), x < 9\n"
         "rel r(x) = even(x), not p(x, _)\nrel n(k) = k := count(x: r(x))"
     ).program
