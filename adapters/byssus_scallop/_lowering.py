@@ -1050,24 +1050,25 @@ class _Lowering:
         terms = tuple(map(Var, columns))
         for part in self.alternatives(formula, columns, set()):
             literals = self.body(part, columns, ())
-            try:
-                planned = plan(literals)
-                lacking = bool(planned.relaxed) or not set(columns) <= planned.bound
-            except Ungrounded:
-                lacking = True
-            if lacking:
-                passed = self.passed(columns, literals, context)
+            planned = plan(literals, partial=True)
+            lacking = {*columns} - planned.bound
+            if lacking or planned.left or planned.relaxed:
+                passed = self.passed(columns, lacking, literals, context)
                 if passed is not None:
                     literals = self.body(part, columns, [passed])
             self.add_rule(name, terms, literals, span)
         return name
 
     def passed(
-        self, columns: Sequence[str], literals: Sequence[Literal], context: Sequence[Literal]
+        self,
+        columns: Sequence[str],
+        lacking: Collection[str],
+        literals: Sequence[Literal],
+        context: Sequence[Literal],
     ) -> Atom | None:
-        """An atom that gives values to variables, as many as the context has."""
+        """An atom that gives values to variables, as many as are needed and the context has."""
         planned = plan(context, partial=True)
-        used = {name for one in literals for name in literal_variables(one)}
+        used = {name for one in literals for name in literal_variables(one)}.union(lacking)
         shared = tuple([n for n in columns if n in planned.bound and n in used])
         if not shared:
             return None

@@ -255,8 +255,8 @@ class _Planner:
         self.binders: dict[str, list[int]] = defaultdict(list)
         self.queue: list[int] = []
         # Atoms by how many columns are known; entries that are no longer true are skipped.
-        self.heap: list[tuple[int, int]] = []
-        self.counts: dict[int, int] = {}
+        self.heap: list[tuple[float, int]] = []
+        self.counts: dict[int, float] = {}
         self.waiting: set[int] = set()
         for i in range(self.given):
             self.enter(i)
@@ -281,7 +281,11 @@ class _Planner:
 
     def rank(self, i: int, terms: Sequence[Term | None]) -> None:
         """Note how many columns of an atom are known."""
-        self.counts[i] = sum(map(self.known, terms))
+        literal = self.literals[i]
+        # A black box comes after the atoms that join with what is bound, which may spare a call,
+        # and before those that do not.
+        strict = isinstance(literal, Atom) and literal.strict
+        self.counts[i] = 0.5 if strict else sum(map(self.known, terms)) or not terms
         heappush(self.heap, (-self.counts[i], i))
 
     @staticmethod
@@ -426,7 +430,7 @@ class _Planner:
             ):
                 return i
             self.waiting.add(i)
-        left = [i for i in self.waiting if i not in self.done and not _atom(self.literals[i]).strict]
+        left = [i for i in self.waiting - self.done if not _atom(self.literals[i]).strict]
         if not left:
             return None
         chosen = min(left, key=lambda i: (-self.counts[i], i))

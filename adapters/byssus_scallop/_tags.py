@@ -8,6 +8,7 @@ from collections.abc import Collection, Hashable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
+from torch import Tensor
 
 from byssus import Circuit, CompilationLimit, Formula, Mixed, Sampled
 from byssus.formula import Key, Node
@@ -49,9 +50,10 @@ class _Uncertain(Tags[T]):
         return self.literal(*found)
 
     def alternatives(self, key: Hashable, probabilities: Sequence[Any]) -> Sequence[T]:
-        # Rounding apart, is one of them bound to hold?
-        total = sum(float(p) for p in probabilities)
-        return self._exclusive(key, probabilities, abs(total - 1) <= _ROUNDING)
+        # Rounding apart, one of them is bound to hold; a tensor may change.
+        complete = not any(isinstance(p, Tensor) for p in probabilities)
+        complete = complete and abs(sum(probabilities) - 1) <= _ROUNDING
+        return self._exclusive(key, probabilities, complete)
 
     def choices(self, key: Hashable, count: int) -> Sequence[T]:
         return self._exclusive(key, [1.0 / count] * count, True)

@@ -41,6 +41,7 @@ from ._syntax import (
     Attribute,
     Conjunction,
     EnumType,
+    FactSet,
     Item,
     Query,
     ReduceRule,
@@ -690,6 +691,8 @@ class ScallopContext:
         rule_tags = {**self._rule_tags, **(tags or {})}
         lowered = self._lower(kept, functions, predicates, boxes, rule_tags)
         engine = Engine(lowered.program)  # refuses what is not stratified
+        if self.provenance in BYSSUS:
+            _check_alternatives(items)
         self._items = tuple(kept)
         self._functions, self._predicates, self._declared_boxes = functions, predicates, boxes
         self._rule_tags = rule_tags
@@ -961,6 +964,20 @@ def _file(span: Span, options: CSVFileOptions) -> Attribute:
     }
     given = {key: value for key, value in keywords.items() if value not in (None, False)}
     return Attribute(span, "file", (options.path,), given)
+
+
+def _check_alternatives(items: Iterable[Item]) -> None:
+    """Refuse alternatives whose probabilities are more than one together."""
+    for item in items:
+        if not isinstance(item, FactSet) or not item.exclusive:
+            continue
+        tags = [1.0 if tag is None else float(tag.value) for tag, _, _ in item.tuples]
+        if sum(tags) > 1 + 1e-4:
+            raise item.span.error(
+                f"the facts of {item.name} exclude each other, and have probabilities that sum to "
+                f"{sum(tags):g}: at most 1; separate them by commas if they do not, or give each "
+                "its probability, as in `{0.5::a; 0.5::b}`"
+            )
 
 
 def _with_atom(rule: Rule, name: str) -> Rule:
