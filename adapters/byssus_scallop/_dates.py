@@ -5,10 +5,8 @@ from __future__ import annotations
 import calendar
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from fractions import Fraction
-
-from dateutil import parser, tz
 
 __all__ = ["DateError", "Duration", "parse_datetime", "parse_duration", "shifted"]
 
@@ -76,7 +74,7 @@ def _zone(name: str | None, offset: int | None) -> tzinfo | None:
         if name.upper() not in _ZONES:
             raise DateError(f"unknown time zone {name}")
         offset = _ZONES[name.upper()] * 3600
-    return None if offset is None else tz.tzoffset(name, offset)
+    return None if offset is None else timezone(timedelta(seconds=offset), name)
 
 
 def parse_datetime(text: str) -> datetime:
@@ -103,6 +101,8 @@ def _parsed(text: str) -> datetime:
         return datetime.fromisoformat(text)
     except ValueError:
         pass
+    from dateutil import parser  # it takes a third of a second, and few programs have dates
+
     # What two readings with different defaults disagree on is not in the text.
     first, second = (
         parser.parse(text, default=default, tzinfos=_zone)

@@ -125,8 +125,8 @@ class Demand:
 _ARGUMENTS = {"file": None, "demand": 1, "hidden": 0, "tagged": 0, "goal": 0}
 """Attributes of the language, and how many positional arguments they take, if it is fixed."""
 
-_SCHEDULERS = ("lfp", "dfs", "astar", "beam")
-_STANDARD = {*_ARGUMENTS, "storage", "scheduler", "no_temp_relation"}
+_CHOICES = {"scheduler": ("lfp", "dfs", "astar", "beam"), "storage": ("sorted", "indexed_vec")}
+_STANDARD = {*_ARGUMENTS, *_CHOICES, "no_temp_relation"}
 _FILE_OPTIONS = ("deliminator", "has_header", "header", "has_probability", "keys", "fields")
 
 
@@ -500,16 +500,16 @@ class Declarations:
                     f"@{name} takes {count or 'no'} argument{'' if count == 1 else 's'}, and here "
                     f"are {len(attribute.positional)}"
                 )
-            if name in ("storage", "scheduler"):
+            if name in _CHOICES:
                 value = attribute.positional[0] if attribute.positional else None
                 if not isinstance(value, str):
                     raise attribute.span.error(
                         f'@{name} needs a name, as in @{name}("...")'
                     )
-                if name == "scheduler" and value not in _SCHEDULERS:
+                if value not in _CHOICES[name]:
                     raise attribute.span.error(
-                        f"Unknown scheduler `{value}` for @scheduler attribute; there are "
-                        f"{', '.join(_SCHEDULERS)}"
+                        f"Unknown {name} `{value}` for @{name} attribute; there are "
+                        f"{', '.join(_CHOICES[name])}"
                     )
 
 

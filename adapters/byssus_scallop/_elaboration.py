@@ -205,7 +205,7 @@ class CoreReduce:
         where: what the explicit groups are.
         domain: for `forall` with implicit groups: what says which groups there are.
         results: variables and wildcards.
-        absent: whether only the absence of tuples is asked for (`not exists(...)`).
+        absent: whether only the absence of tuples is asked for (`not exists`, `forall`).
     """
 
     syntax: Reduce
@@ -1095,7 +1095,7 @@ class Elaboration:
             )
         for cell, result in zip(cells, results, strict=True):
             self.types.unify(cell, result.cell, result.span)
-        absent = quantifier is not None and not node.single_world and node.operator == "exists"
+        absent = quantifier is not None and not node.single_world
         return CoreReduce(
             node,
             node.operator,

@@ -1084,7 +1084,7 @@ class _Lowering:
         if part.absent and part.group and part.where is None:
             # With the groups known, it is a negation; as an aggregation it has no empty groups.
             bound = plan(out, partial=True).bound
-            if set(part.group) <= bound and self.is_false_test(part, out):
+            if set(part.group) <= bound:
                 name = self.subrelation("some", part.group, part.body, out, part.span)
                 self.note(Negated(name, tuple(map(Var, part.group)), part.span), part, out)
                 return
@@ -1097,17 +1097,6 @@ class _Lowering:
             if self.contexts == before:
                 self.reduced[part] = name, terms
         self.note(Atom(name, terms, part.span), part, out)
-
-    @staticmethod
-    def is_false_test(part: CoreReduce, out: Sequence[Literal]) -> bool:
-        (result,) = part.results
-        return any(
-            isinstance(one, Equal)
-            and isinstance(one.left, Var)
-            and one.left.name == result.name
-            and one.right == Const(False)
-            for one in out
-        )
 
     def aggregate(
         self, part: CoreReduce, out: Sequence[Literal]

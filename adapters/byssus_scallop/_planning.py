@@ -448,9 +448,7 @@ class _Planner:
             self.after(columns, later)
         self.finish(i)
 
-    def columns(
-        self, terms: Sequence[Term | None], span: Span
-    ) -> tuple[list[Column], list[Equal]]:
+    def columns(self, terms: Sequence[Term | None], span: Span) -> tuple[list[Column], list[Equal]]:
         """What columns bind and check; and equations that hold after the scan."""
         columns: list[Column] = []
         later: list[Equal] = []
@@ -545,9 +543,7 @@ def _literal(step: Step, span: Span) -> Literal:
         return Test(step.term, span)
     if isinstance(step, Let):
         return Equal(Var(step.name), step.term, span)
-    return Generator(
-        step.name, step.function, step.inputs, tuple(map(_term, step.columns)), span
-    )
+    return Generator(step.name, step.function, step.inputs, tuple(map(_term, step.columns)), span)
 
 
 def _term(column: Column) -> Term | None:

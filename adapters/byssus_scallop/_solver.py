@@ -14,12 +14,14 @@ import torch
 from torch import Tensor
 
 from byssus import (
+    ISED,
     ByssusError,
     Circuit,
     CompilationLimit,
     Concepts,
     Distribution,
     Estimator,
+    Marginals,
     Mixed,
     Plan,
     Sampled,
@@ -376,6 +378,7 @@ class Solver:
         if provided.estimator.name != "indecater":  # it asks for every concept of every world
             relevant = _relevant(worlds, table, tags, run)
         answers = {}
+        estimator = provided.estimator
         for name, rows in outputs.items():
             some = tuple(_sorted(run.tables[name]) if rows is None else rows)
             # The tuples of a black box's own relation hold whether it is asked for them or not.
@@ -392,9 +395,11 @@ class Solver:
                 return _tags_of(tags, run, name, some)
 
             lost = tags.sum(run.lost) if run.lost else tags.zero
-            distribution = provided.readout(
-                _tags_of(tags, run, name, some), concepts, _values(some), lost=lost, rerun=again
-            )
+            found = _tags_of(tags, run, name, some)
+            provided.estimator = estimator
+            if isinstance(estimator, ISED) and not _exclusive(tags, found):
+                provided.estimator = Marginals()
+            distribution = provided.readout(found, concepts, _values(some), lost=lost, rerun=again)
             answers[name] = Answer(some, distribution)
         return answers
 
@@ -419,6 +424,16 @@ class Solver:
                 f"{listed(n for n, r in self.engine.program.relations.items() if not r.hidden)}"
             )
         return [i for i, relation in enumerate(relations) if relation not in names]
+
+
+def _exclusive(tags: Any, found: Sequence[Any]) -> bool:
+    """Whether the outputs are alternatives: there are several, and no world gives two."""
+    seen = tags.zero
+    for tag in found:
+        if tags.possible(tags.mult(seen, tag)):
+            return False
+        seen = tags.add(seen, tag)
+    return len(found) > 1
 
 
 def _tags_of(tags: Any, run: Run[Any], name: str, rows: Iterable[Row]) -> list[Any]:

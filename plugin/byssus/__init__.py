@@ -33,6 +33,7 @@ from byssus.estimators import Auto as Auto
 from byssus.estimators import Distinct as Distinct
 from byssus.estimators import Estimator as Estimator
 from byssus.estimators import IndeCateR as IndeCateR
+from byssus.estimators import Marginals as Marginals
 from byssus.formula import Formula as Formula
 from byssus.plan import Plan as Plan
 from byssus.provenance import Exact as Exact

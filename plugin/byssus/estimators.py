@@ -25,6 +25,7 @@ __all__ = [
     "Distinct",
     "Estimator",
     "IndeCateR",
+    "Marginals",
     "Membership",
     "Sample",
     "as_estimator",
@@ -350,6 +351,34 @@ class RLOO:
         return negative_log_likelihood(self.scores(sample), target)
 
 
+@dataclass(frozen=True)
+class Marginals:
+    """For outputs that do not exclude one another, such as the tuples of a relation.
+
+    `Distinct` for the examples whose samples cover enough, `RLOO` for the others. (The scores of
+    `ISED` are scaled over the outputs, as if one of them were right.)
+
+    Attributes:
+        coverage: the probability mass that an example's distinct samples must cover.
+    """
+
+    coverage: float = 0.5
+    name: ClassVar[str] = "marginals"
+    bias: ClassVar[str] = f"as distinct where samples cover enough; else {RLOO.bias}"
+
+    def scores(self, sample: Sample) -> Float[Tensor, "batch outputs"]:
+        """The probabilities, or the frequencies."""
+        probs = Distinct().scores(sample)
+        if sample.worlds.complete or sample.log_weights.shape[1] < 2:
+            return probs
+        seen = torch.logsumexp(sample.distinct_log_weights().detach(), 1, keepdim=True).exp()
+        return torch.where(seen >= self.coverage, probs, RLOO().scores(sample))
+
+    def loss(self, sample: Sample, target: Float[Tensor, "batch outputs"]) -> Float[Tensor, ""]:
+        """Negative log-likelihood."""
+        return negative_log_likelihood(self.scores(sample), target)
+
+
 class IndeCateR:
     """IndeCateR (De Smet et al. 2023): every concept of every sample completed in every value.
 
@@ -398,6 +427,7 @@ _NAMED: dict[str, Callable[[], Estimator]] = {
     "ised": ISED,
     "rloo": RLOO,
     "indecater": IndeCateR,
+    "marginals": Marginals,
 }
 
 

@@ -412,3 +412,41 @@ def test_probabilities_from_a_predicate_are_asked_for_anew() -> None:
             assert y.item() == close(0.5 * p)
             (gradient,) = torch.autograd.grad(y.sum(), weight)
             assert gradient.item() == close(0.5 * p * (1 - p))
+
+
+@pytest.mark.parametrize("estimator", ["auto", "ised"])
+def test_outputs_that_do_not_exclude_one_another_are_not_scaled(estimator: str) -> None:
+    module = Module(
+        program="""
+            type digit(i32)
+            rel small() = digit(0) or digit(1)
+            rel at_least(x) = digit(d) and x in 0..=d
+        """,
+        provenance="sampled",
+        samples=500,
+        estimator=estimator,
+        generator=torch.Generator().manual_seed(0),
+        input_mappings={"digit": range(10)},
+        output_mappings={"small": (), "at_least": range(10)},
+    )
+    probs = torch.full((1, 10), 0.1, requires_grad=True)
+    result = module(digit=probs)
+    torch.testing.assert_close(result["small"], torch.tensor([0.2]))
+    torch.testing.assert_close(result["at_least"], torch.arange(10, 0, -1)[None] / 10)
+    result["small"].sum().backward()
+    assert probs.grad is not None
+    assert probs.grad[0, 0] > probs.grad[0, 5]
+
+
+def test_few_samples_of_many_facts_are_counted() -> None:
+    context = ScallopContext("sampled", samples=4_000, generator=torch.Generator().manual_seed(0))
+    context.add_relation("p", int)
+    context.add_facts("p", [(0.1, i) for i in range(40)])
+    context.add_program("rel many() = n := count(x: p(x)) and n > 5")
+    context.run()
+    exact = context.clone(provenance="exact")
+    exact.run()
+    ((expected, _),) = exact.relation("many")
+    found = context.distribution("many").scores.item()
+    # Five standard deviations of a mean of 4,000.
+    assert found == pytest.approx(expected, abs=5 * (expected * (1 - expected) / 4_000) ** 0.5)

@@ -902,6 +902,17 @@ def _demand(draw: st.DrawFn, maker: _Maker, case: Case) -> None:
     if name in read or any(len(rule.heads) > 1 for rule in last):
         return
     pattern = "b" + "".join(draw(st.sampled_from("bf")) for _ in types[1:])
+    bound = [i for i, letter in enumerate(pattern) if letter == "b"]
+    for rule in last:  # what is demanded of the relation itself must be known from the head
+        if rule.heads[0].relation != name:
+            continue
+        given = variables(rule.heads[0].args[i] for i in bound)
+        for atom in atoms_of(rule.body):
+            if atom.relation == name and not all(
+                variables([atom.args[i]]) <= given and not isinstance(atom.args[i], Wild)
+                for i in bound
+            ):
+                return
     case.layers[-1] = [
         replace(rule, demand=pattern) if rule.heads[0].relation == name else rule for rule in last
     ]
