@@ -112,6 +112,11 @@ class Answer:
     rows: tuple[Row, ...]
     distribution: Distribution
 
+    def probabilities(self) -> Tensor:
+        """The probability of each tuple, `(batch, rows)`: the best that the worlds tell."""
+        sample = self.distribution._sample
+        return self.distribution.probs if sample is None else Marginals().scores(sample)
+
 
 def given_facts(tags: Tags[Any], inputs: Inputs) -> dict[str, list[tuple[Row, Any]]]:
     """The facts of a batch as the engine takes them."""

@@ -881,7 +881,7 @@ class ScallopContext:
             # Facts are a batch of one.
             return [(t.reshape(()) if isinstance(t, Tensor) else t, row) for t, row in found]
         answer = self._answer_of(name)
-        probs = answer.distribution.probs[0]
+        probs = answer.probabilities()[0]
         differentiable = probs.requires_grad
         differentiable |= any(isinstance(entry.tag, Tensor) for entry in self._facts)
         differentiable |= any(isinstance(tag, Tensor) for tag in self._rule_tags.values())
