@@ -31,7 +31,7 @@ from .value_types import (
     Symbol,
     Tensor,
     UnsignedInteger,
-    bool,
+    bool,  # noqa: A004  # as in scallopy
     char,
     f32,
     f64,

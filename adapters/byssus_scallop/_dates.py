@@ -74,7 +74,7 @@ def _zone(name: str | None, offset: int | None) -> tzinfo | None:
         if name.upper() not in _ZONES:
             raise DateError(f"unknown time zone {name}")
         offset = _ZONES[name.upper()] * 3600
-    return None if offset is None else timezone(timedelta(seconds=offset), name)
+    return None if offset is None else timezone(timedelta(seconds=offset))
 
 
 def parse_datetime(text: str) -> datetime:

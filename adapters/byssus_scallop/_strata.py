@@ -6,6 +6,7 @@ from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator
 
 from byssus import ProgramError
+from byssus._graph import strong_components
 
 from ._ir import Absent, Program, Rule, Scan
 from ._planning import Atom, Negated, PlannedRule
@@ -34,45 +35,10 @@ class Graph:
         self._next: dict[str, list[str]] = defaultdict(list)
         for head, used in edges:
             self._next[head].append(used)
-        self.components = list(self._connect())
+        self.components = strong_components(self._next.__getitem__, self.names)
         self.component = {
             name: i for i, component in enumerate(self.components) for name in component
         }
-
-    def _connect(self) -> Iterator[list[str]]:
-        """Tarjan's algorithm, without recursion."""
-        index: dict[str, int] = {}
-        low: dict[str, int] = {}
-        stack: list[str] = []
-        on_stack: set[str] = set()
-        for root in self.names:
-            if root in index:
-                continue
-            work = [(root, iter(self._next[root]))]
-            index[root] = low[root] = len(index)
-            stack.append(root)
-            on_stack.add(root)
-            while work:
-                name, successors = work[-1]
-                for one in successors:
-                    if one not in index:
-                        index[one] = low[one] = len(index)
-                        stack.append(one)
-                        on_stack.add(one)
-                        work.append((one, iter(self._next[one])))
-                        break
-                    if one in on_stack:
-                        low[name] = min(low[name], index[one])
-                else:
-                    work.pop()
-                    if work:
-                        low[work[-1][0]] = min(low[work[-1][0]], low[name])
-                    if low[name] == index[name]:
-                        found = []
-                        while not found or found[-1] != name:
-                            found.append(stack.pop())
-                            on_stack.discard(found[-1])
-                        yield found[::-1]
 
     def negative_edges(self) -> Iterator[tuple[str, str, Span, str]]:
         """Negations and aggregations through recursion: `(relation, what it negates, ...)`."""
@@ -112,9 +78,9 @@ def dependencies(program: Program) -> Graph:
         for used, negated in _uses(rule):
             add(rule.head, used, None if negated is None else (negated, "negation"))
     for aggregate in program.aggregates:
-        for used in (aggregate.body, aggregate.groups):
-            if used is not None:
-                add(aggregate.head, used, (aggregate.span, "aggregation"))
+        for read in (aggregate.body, aggregate.groups):
+            if read is not None:
+                add(aggregate.head, read, (aggregate.span, "aggregation"))
     for box in program.blackboxes:
         if box.asked is not None:
             add(box.name, box.asked)

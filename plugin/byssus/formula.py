@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+from byssus._graph import strong_components
 from byssus._sdd import Key, Node, fold
 from byssus.errors import ByssusError, ProgramError
 
@@ -87,7 +88,9 @@ class Formula:
         Raises:
             ProgramError: a node depends on its own negation.
         """
-        components = _components(nodes, [abs(root) for root in roots if root])
+        components = strong_components(
+            lambda key: _children(nodes[key]), [abs(root) for root in roots if root]
+        )
         number: dict[int, int] = {}
         cycles = []
         for component in components:
@@ -161,41 +164,3 @@ def _refuse_negation(nodes: Mapping[int, Node], component: Sequence[int]) -> Non
                 f"node {key} needs the negation of node {negated[0]}, which depends on it: such a "
                 "program has no least fixpoint; stratify the rules"
             )
-
-
-def _components(nodes: Mapping[int, Node], roots: Sequence[int]) -> list[list[int]]:
-    """The strongly connected components reachable from the roots, children first (Tarjan 1972)."""
-    index: dict[int, int] = {}
-    low: dict[int, int] = {}
-    path: list[int] = []
-    on_path: set[int] = set()
-    components = []
-    for root in roots:
-        if root in index:
-            continue
-        work = [(root, iter(_children(nodes[root])))]
-        index[root] = low[root] = len(index)
-        path.append(root)
-        on_path.add(root)
-        while work:
-            key, children = work[-1]
-            for child in children:
-                if child not in index:
-                    index[child] = low[child] = len(index)
-                    path.append(child)
-                    on_path.add(child)
-                    work.append((child, iter(_children(nodes[child]))))
-                    break
-                if child in on_path:
-                    low[key] = min(low[key], index[child])
-            else:
-                work.pop()
-                if work:
-                    low[work[-1][0]] = min(low[work[-1][0]], low[key])
-                if low[key] == index[key]:
-                    component = [path.pop()]
-                    while component[-1] != key:
-                        component.append(path.pop())
-                    on_path.difference_update(component)
-                    components.append(component[::-1])
-    return components
