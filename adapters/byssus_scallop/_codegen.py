@@ -371,7 +371,8 @@ class _Writer:
         """What tells this ground instance of the rule from others."""
         values = "".join(f"{self.evaluated(term)}, " for term in self.rule.key)
         span = self.rule.span
-        which: Any = (span.source.file, span.start)
+        # Rules that are added one by one are texts of their own.
+        which: Any = (id(span.source), span.start)
         if self.rule.exclusive is not None:
             which = (*which, self.rule.exclusive[0])
         return f"({self.value('k', ('rule', *which))}, ({values}))"

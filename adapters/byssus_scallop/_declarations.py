@@ -382,9 +382,7 @@ class Declarations:
             if demand is not None:
                 self._demand(head.predicate, demand)
 
-    def _mark(
-        self, name: str, arity: int, attributes: Sequence[Attribute], span: Span
-    ) -> None:
+    def _mark(self, name: str, arity: int, attributes: Sequence[Attribute], span: Span) -> None:
         if _find(attributes, "hidden"):
             self.hidden.add(name)
         if goal := _find(attributes, "goal"):
@@ -503,9 +501,7 @@ class Declarations:
             if name in _CHOICES:
                 value = attribute.positional[0] if attribute.positional else None
                 if not isinstance(value, str):
-                    raise attribute.span.error(
-                        f'@{name} needs a name, as in @{name}("...")'
-                    )
+                    raise attribute.span.error(f'@{name} needs a name, as in @{name}("...")')
                 if value not in _CHOICES[name]:
                     raise attribute.span.error(
                         f"Unknown {name} `{value}` for @{name} attribute; there are "

@@ -84,5 +84,3 @@ def _read(path: Path, span: Span | None) -> Source:
         if span is not None:
             raise span.error(message) from None
         raise ByssusError(message) from None
-
-

@@ -281,9 +281,7 @@ class _Lowering:
             elif name in self.boxes:
                 columns = self.boxes[name].columns
             hidden = name in declared.hidden or name.startswith("$")
-            self.relations[name] = Relation(
-                name, types, hidden, columns if any(columns) else ()
-            )
+            self.relations[name] = Relation(name, types, hidden, columns if any(columns) else ())
             demand = declared.demands.get(name)
             if demand is None:
                 continue
@@ -809,9 +807,7 @@ class _Lowering:
             self.restore(state)
             return products
         self.add_relation(name, self.types_of(kept))
-        arguments = tuple(
-            [Typed("var", one, (), self.cells[one], self.rule.span) for one in kept]
-        )
+        arguments = tuple([Typed("var", one, (), self.cells[one], self.rule.span) for one in kept])
         return [[(-1, [CoreAtom(name, arguments, False, self.rule.span)])]]
 
     def state(self) -> tuple[Any, ...]:
@@ -1369,9 +1365,7 @@ def _conditional(arguments: tuple[Term, ...]) -> Term:
     return Apply(choose, tuple(map(Var, leaves)))
 
 
-def _closure(
-    root: Term, leaves: Mapping[str, int]
-) -> Callable[[tuple[Hashable, ...]], Hashable]:
+def _closure(root: Term, leaves: Mapping[str, int]) -> Callable[[tuple[Hashable, ...]], Hashable]:
     """A term as a function of the values of its variables; it goes through it without recursion."""
     program: list[Term] = []
     stack = [root]

@@ -147,3 +147,13 @@ def test_what_a_provenance_can_do(provenance: str, probabilistic: bool, disjunct
     ctx = scallopy.ScallopContext(provenance=provenance)
     assert ctx.is_probabilistic() is probabilistic
     assert ctx.supports_disjunctions() is disjunctions
+
+
+def test_rules_that_are_added_one_by_one_have_coins_of_their_own() -> None:
+    ctx = ScallopContext("exact")
+    ctx.add_rule("0.5::a() = b()")
+    ctx.add_rule("0.5::c() = b()")
+    ctx.add_rule("both() = a() and c()")
+    ctx.add_program("rel b()")
+    ctx.run()
+    assert list(ctx.relation("both")) == [(0.25, ())]
