@@ -69,9 +69,7 @@ def in_order(
 
 def _order(pair: tuple[Any, tuple[Any, ...]]) -> list[tuple[bool, Any]]:
     """Tensors, which have no order, come last and as they come."""
-    return [
-        (True, 0) if isinstance(value, _values.Tensor) else (False, value) for value in pair[1]
-    ]
+    return [(True, 0) if isinstance(value, _values.Tensor) else (False, value) for value in pair[1]]
 
 
 def _number(tag: Any) -> Any:

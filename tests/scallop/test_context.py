@@ -150,7 +150,7 @@ def test_what_a_provenance_can_do(provenance: str, probabilistic: bool, disjunct
 
 
 def test_rules_that_are_added_one_by_one_have_coins_of_their_own() -> None:
-    ctx = ScallopContext("exact")
+    ctx = scallopy.ScallopContext("exact")
     ctx.add_rule("0.5::a() = b()")
     ctx.add_rule("0.5::c() = b()")
     ctx.add_rule("both() = a() and c()")
