@@ -145,9 +145,19 @@ def fact_inputs(given: Sequence[Entry], start: int = 0) -> Inputs:
             probs.append(1.0 if is_certain(entry.tag) else entry.tag)
     return Inputs(
         tuple((name, tuple(rows)) for name, rows in certain.items()),
-        tuple(Block(tuple(keys), where is not None) for where, (keys, _) in grouped.items()),
+        tuple(
+            Block(tuple(keys), where is not None, where is not None and _sums_to_one(probs))
+            for where, (keys, probs) in grouped.items()
+        ),
         tuple(_row(probs) for _, probs in grouped.values()),
     )
+
+
+def _sums_to_one(probs: Sequence[Any]) -> bool:
+    """Whether numbers leave no room for none of the alternatives."""
+    if any(isinstance(p, Tensor) for p in probs):
+        return False
+    return abs(sum(probs) - 1) < 1e-9
 
 
 def _row(probs: Sequence[Any]) -> Tensor:
