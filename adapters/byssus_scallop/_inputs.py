@@ -157,7 +157,7 @@ def _sums_to_one(probs: Sequence[Any]) -> bool:
     """Whether numbers leave no room for none of the alternatives."""
     if any(isinstance(p, Tensor) for p in probs):
         return False
-    return abs(sum(probs) - 1) < 1e-9
+    return bool(abs(sum(probs) - 1) < 1e-9)
 
 
 def _row(probs: Sequence[Any]) -> Tensor:
