@@ -71,6 +71,7 @@ def test_step(benchmark: BenchmarkFixture, rounds: int, provenance: str, digits:
 
 
 @pytest.mark.parametrize(("provenance", "bar"), [("exact", 100.0), ("sampled", 10.0)])
+@pytest.mark.filterwarnings("ignore")
 def test_scallop(benchmark: BenchmarkFixture, rounds: int, provenance: str, bar: float) -> None:
     """The sum of two digits, against `difftopkproofs` with k=3 in Scallop itself."""
     scallopy = pytest.importorskip(
