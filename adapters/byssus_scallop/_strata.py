@@ -126,10 +126,18 @@ def _unstratified(
         shown = [_readable(name) for name in cycle]
     if len(shown) == 1 or shown[0] != shown[-1]:
         shown.append(shown[0])
+    mend = (
+        "Break the cycle, for instance by deriving what is negated or aggregated without the others"
+    )
+    asked = [name.removeprefix("asked#") for name in cycle if name.startswith("asked#")]
+    if asked:
+        mend = (
+            f"The black box {asked[0]} is asked both before and after: declare it a second time, "
+            "under another name, for one of the two"
+        )
     return span.error(
         f"cannot stratify the program: {what} through recursion, as each of these depends on the "
-        f"next: {' -> '.join(shown)}. Break the cycle, for instance by deriving what is negated "
-        "or aggregated without the others"
+        f"next: {' -> '.join(shown)}. {mend}"
     )
 
 

@@ -833,3 +833,23 @@ def test_a_join_of_large_relations_is_one_by_world() -> None:
     function = ctx.forward_function("q", range(13))
     p = torch.full((64, 2, 1000), 0.001)
     assert seconds(lambda: function(d=p, e=p)) < 3
+
+
+def test_a_box_on_both_sides_of_a_negation_is_to_be_declared_twice() -> None:
+    program = """
+        {second}
+        @blackbox("f") type f(bound x: i32, y: i32)
+        rel e = {{0.5::1, 2}}
+        rel a(y) = e(x) and f(x, y)
+        rel b(x) = e(x) and not a(x)
+        rel c(y) = b(x) and {name}(x, y)
+    """
+    ctx = ScallopContext("exact")
+    ctx.register_blackbox(lambda x: x + 1, "f")
+    with pytest.raises(byssus.ProgramError, match="black box f is asked both before and after"):
+        ctx.add_program(program.format(second="", name="f"))
+    second = '@blackbox("f") type g(bound x: i32, y: i32)'
+    ctx.add_program(program.format(second=second, name="g"))
+    ctx.run()
+    # e(2) is certain and 2 = f(1): b(2) holds where e(1) does not.
+    assert list(ctx.relation("c")) == [(0.5, (2,)), (0.5, (3,))]
