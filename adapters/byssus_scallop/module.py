@@ -210,6 +210,7 @@ class ForwardFunction(nn.Module):
         batch = _batch_size(inputs)
         mappings = self._asked(output_relations, output_mappings, batch)
         ctx = self.ctx
+        ctx._require_defined([*inputs, *(entry.relation for entry in ctx._facts)])
         disjunctions = _disjunctions(disjunctions, inputs, batch)
         if ctx._custom is not None:
             return self._custom(mappings, disjunctions, inputs, batch)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import byssus_scallop as scallopy
-from byssus import ByssusError
+from byssus import ByssusError, ProgramError
 
 SUM_2 = """
 type digit_1(i32), digit_2(i32)
@@ -371,3 +371,17 @@ def test_custom_tags_are_any_objects() -> None:
     tuples, tags = function(edge=[[("third", (3, 4))], []])
     assert tags[0][tuples.index((2, 4))] == {"third"}
     assert tags[1][tuples.index((2, 4))] is None
+
+
+def test_a_relation_that_nothing_gives_is_an_error() -> None:
+    module = scallopy.Module(
+        program="type d(i32)\nrel p(x) = d(x) and not q(x)",
+        provenance="exact",
+        input_mappings={"d": range(2)},
+        output_relation="p",
+    )
+    probs = torch.tensor([[0.25, 0.75]])
+    with pytest.raises(ProgramError, match="unknown relation `q`"):
+        module(d=probs)
+    _, result = module(d=probs, q=[[(None, (0,))]])
+    torch.testing.assert_close(result, torch.tensor([[0.75]]))
