@@ -99,6 +99,7 @@ class _Writer:
         self.count = 0
         self.tag: str | None = None
         self.bodies: list[list[str]] = []
+        self.parameters: dict[int, list[str]] = {}
 
     def compile(self, steps: Sequence[Step]) -> Compiled:
         for step in steps:
@@ -119,8 +120,6 @@ class _Writer:
 
     # Writing
 
-    parameters: dict[int, list[str]]
-
     def line(self, text: str) -> None:
         self.lines.append("    " * self.indent + text)
 
@@ -130,8 +129,6 @@ class _Writer:
 
     def split(self) -> None:
         """Go on in another function."""
-        if not self.bodies:
-            self.parameters = {}
         self.part += 1
         names = [*self.variables.values()] + ([self.tag] if self.tag else [])
         self.parameters[self.part] = names

@@ -12,10 +12,19 @@ from torch import Tensor
 
 from byssus import Concepts, ProbabilityError
 
-__all__ = ["Block", "ConceptTable", "Weights"]
+__all__ = ["Block", "ConceptTable", "Weights", "rounding", "sums_to_one"]
 
-_SLACK = 1e-4
-"""By how much float32 probabilities may miss [0, 1], or sum to more than one."""
+
+def rounding(dtype: torch.dtype) -> float:
+    """By how much probabilities of this type may miss [0, 1], and their sum one."""
+    return 1e-4 if dtype in (torch.float32, torch.float64) else 1e-2
+
+
+def sums_to_one(probabilities: Sequence[Any], slack: float) -> bool:
+    """Whether numbers leave no room for none of the alternatives; a tensor may change."""
+    if any(isinstance(p, Tensor) for p in probabilities):
+        return False
+    return bool(abs(sum(probabilities) - 1) <= slack)
 
 
 @dataclass(frozen=True)
@@ -53,7 +62,7 @@ class Block:
     def check(self, probs: Float[Tensor, "batch facts"]) -> None:
         """Raise a `ProbabilityError` for what is no probability."""
         with torch.no_grad():
-            slack = _SLACK if probs.dtype in (torch.float32, torch.float64) else 1e-2
+            slack = rounding(probs.dtype)
             bad = ~((probs >= -slack) & (probs <= 1 + slack))
             if bool(bad.any()):
                 example, fact = (int(i) for i in bad.nonzero()[0])

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from byssus import ByssusError
 
-from ._concepts import Block
+from ._concepts import Block, rounding, sums_to_one
 from ._engine import Row
 from ._solver import Inputs
 from .input_mapping import InputMapping
@@ -146,18 +146,11 @@ def fact_inputs(given: Sequence[Entry], start: int = 0) -> Inputs:
     return Inputs(
         tuple((name, tuple(rows)) for name, rows in certain.items()),
         tuple(
-            Block(tuple(keys), where is not None, where is not None and _sums_to_one(probs))
+            Block(tuple(keys), where is not None, where is not None and sums_to_one(probs, 1e-9))
             for where, (keys, probs) in grouped.items()
         ),
         tuple(_row(probs) for _, probs in grouped.values()),
     )
-
-
-def _sums_to_one(probs: Sequence[Any]) -> bool:
-    """Whether numbers leave no room for none of the alternatives."""
-    if any(isinstance(p, Tensor) for p in probs):
-        return False
-    return bool(abs(sum(probs) - 1) < 1e-9)
 
 
 def _row(probs: Sequence[Any]) -> Tensor:
@@ -228,15 +221,10 @@ def _block_inputs(
         part = probs if len(group) == len(rows) else probs[:, list(group)]
         keys = tuple((relation, rows[i], ("given", i)) for i in group)
         sums = part.detach().sum(1)
-        complete = exclusive and bool(((sums - 1).abs() <= _complete(part.dtype)).all())
+        complete = exclusive and bool(((sums - 1).abs() <= rounding(part.dtype)).all())
         blocks.append(Block(keys, exclusive, complete))
         weights.append(part)
     return Inputs((), tuple(blocks), tuple(weights), len(probs))
-
-
-def _complete(dtype: torch.dtype) -> float:
-    """By how much rounding may keep the probabilities of a softmax from summing to one."""
-    return 1e-2 if dtype in (torch.float16, torch.bfloat16) else 1e-4
 
 
 def merged(parts: Sequence[Inputs], batch: int) -> Inputs:

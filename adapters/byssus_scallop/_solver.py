@@ -125,9 +125,10 @@ def given_facts(tags: Tags[Any], inputs: Inputs) -> dict[str, list[tuple[Row, An
         facts.setdefault(relation, []).extend((row, tags.one) for row in rows)
     for block, probs in zip(inputs.blocks, inputs.weights, strict=True):
         group = block.keys[0] if block.exclusive else None
-        for i, key in enumerate(block.keys):
+        # At once: a view a fact would cost a step of autograd each.
+        for key, prob in zip(block.keys, probs.unbind(1), strict=True):
             relation, row = key[0], key[1]  # type: ignore[index]
-            tag = tags.fact(key, probs[:, i], group)
+            tag = tags.fact(key, prob, group)
             facts.setdefault(relation, []).append((row, tag))
     return facts
 
@@ -166,7 +167,6 @@ class Solver:
         self._groundings: OrderedDict[Hashable, _Grounding] = OrderedDict()
         self._pinned: tuple[Inputs, _Grounding] | None = None
         self._tables: OrderedDict[Hashable, ConceptTable] = OrderedDict()
-        self._sdds: dict[Hashable, Sdd] = {}
         self._sampled_because: dict[Hashable, str] = {}
         self._calls = 0
         self.plan: Plan | None = None
@@ -214,9 +214,7 @@ class Solver:
                 warnings.warn(
                     f"sampled: {', '.join(outputs)}: {limit}", RuntimeWarning, stacklevel=4
                 )
-                return self._estimate(inputs, outputs, "sampled", str(limit))
-        why = self._sampled_because[asked]
-        return self._estimate(inputs, outputs, "sampled", why)
+        return self._estimate(inputs, outputs, "sampled", self._sampled_because[asked])
 
     # Exact
 
@@ -318,9 +316,7 @@ class Solver:
                 # What holds in no world is not found.
                 can = iter(circuit.satisfiable)
                 chosen = [
-                    tuple([row for row, it in zip(some, can, strict=False) if it])
-                    if rows is None
-                    else tuple([row for row, _ in zip(some, can, strict=False)])
+                    tuple([row for row in some if next(can) or rows is not None])
                     for some, rows in zip(chosen, outputs.values(), strict=True)
                 ]
                 if sum(map(len, chosen)) < len(roots):

@@ -8,7 +8,6 @@ from collections.abc import Collection, Hashable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
-from torch import Tensor
 
 from byssus import Circuit, CompilationLimit, Formula, Mixed, Sampled
 from byssus.formula import Key, Node
@@ -16,7 +15,7 @@ from byssus.provenance.mixed import MixedTag
 from byssus.provenance.sampled import from_bits
 
 from ._algebra import Row, Tags
-from ._concepts import Block, ConceptTable
+from ._concepts import Block, ConceptTable, sums_to_one
 
 __all__ = ["Ground", "MixedTags", "SampledTags"]
 
@@ -50,10 +49,7 @@ class _Uncertain(Tags[T]):
         return self.literal(*found)
 
     def alternatives(self, key: Hashable, probabilities: Sequence[Any]) -> Sequence[T]:
-        # Rounding apart, one of them is bound to hold; a tensor may change.
-        complete = not any(isinstance(p, Tensor) for p in probabilities)
-        complete = complete and abs(sum(probabilities) - 1) <= _ROUNDING
-        return self._exclusive(key, probabilities, complete)
+        return self._exclusive(key, probabilities, sums_to_one(probabilities, _ROUNDING))
 
     def choices(self, key: Hashable, count: int) -> Sequence[T]:
         return self._exclusive(key, [1.0 / count] * count, True)
@@ -253,10 +249,11 @@ class _Worlds(_Uncertain[T]):
         if table.worlds is None:
             table.worlds = defaultdict(list)
             for row, other in table.rows.items():
-                for world in _bits(self.worlds_of(other)):
+                bits = self.worlds_of(other)
+                for world in from_bits(bits, bits.bit_length()).tolist():
                     table.worlds[world].append(row)
         found: dict[Row, None] = {}
-        for world in _bits(worlds):
+        for world in from_bits(worlds, worlds.bit_length()).tolist():
             found.update(dict.fromkeys(table.worlds.get(world, ())))
         if not columns:
             return found
@@ -365,15 +362,3 @@ class MixedTags(_Worlds[MixedTag]):
         for _, some in tag.values():
             bits |= some
         return bits
-
-
-def _bits(tag: int) -> list[int]:
-    """The positions of the bits that are set."""
-    if tag.bit_count() > 8:
-        return [int(i) for i in from_bits(tag, tag.bit_length())]
-    found = []
-    while tag:
-        low = tag & -tag
-        found.append(low.bit_length() - 1)
-        tag ^= low
-    return found

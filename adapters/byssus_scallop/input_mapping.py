@@ -13,12 +13,12 @@ from torch import Tensor
 
 from byssus import ByssusError, ProbabilityError, ShapeError
 
+from ._concepts import rounding
+
 __all__ = ["InputMapping"]
 
 _Value = int | float | str  # a bool is an int
 _Kind = Literal["list", "dict", "tuple", "value"]
-
-_TOLERANCE = {torch.float16: 1e-2, torch.bfloat16: 1e-2}
 
 
 class InputMapping:
@@ -235,9 +235,9 @@ class InputMapping:
         if not self.shape or not len(probs):
             return False
         rows = probs.detach().reshape(-1, self.shape[-1])
-        tolerance = _TOLERANCE.get(probs.dtype, 1e-4)
-        sums = rows.float().sum(-1) if rows.dtype in _TOLERANCE else rows.sum(-1)
-        ones = (sums - 1).abs() <= tolerance
+        # In float32 at least: a sum of half types rounds at every step.
+        sums = rows.sum(-1, dtype=torch.promote_types(rows.dtype, torch.float32))
+        ones = (sums - 1).abs() <= rounding(rows.dtype)
         empty = (rows == 0).all(-1)
         return bool((rows >= 0).all() and (ones | empty).all() and ones.any())
 
