@@ -8,6 +8,7 @@ from ._semirings import ScallopProvenance
 from .attribute import ForeignAttributeProcessor, foreign_attribute
 from .collection import ScallopCollection
 from .context import ScallopContext
+from .extension import provenance
 from .foreign import (
     Facts,
     ForeignFunction,
@@ -102,6 +103,7 @@ __all__ = [
     "i128",
     "io",
     "isize",
+    "provenance",
     "u8",
     "u16",
     "u32",

@@ -25,6 +25,7 @@ def run(options: argparse.Namespace) -> None:
     generator = None if options.seed is None else torch.Generator().manual_seed(options.seed)
     context = ScallopContext(
         provenance=options.provenance,
+        backend=options.backend,
         samples=options.samples,
         generator=generator,
         arguments=options.arguments,

@@ -22,7 +22,7 @@ from ._planning import reorder
 from ._strata import strata
 from ._syntax import Span
 
-__all__ = ["Database", "Engine", "Limits", "Row", "Run", "Table"]
+__all__ = ["Database", "Engine", "Limits", "Row", "Run", "Table", "aggregated"]
 
 T = TypeVar("T")
 Row = tuple[Hashable, ...]
@@ -396,39 +396,13 @@ class _Evaluation(Generic[T]):
 
     def aggregated(self, declaration: Aggregate) -> dict[Row, list[T]]:
         """The results of an aggregation, whose body is complete."""
-        tags = self.tags
-        size = declaration.group
-        groups: dict[Row, list[tuple[Row, T]]] = defaultdict(list)
-        for row, tag in self.tables[declaration.body].rows.items():
-            groups[row[:size]].append((row[size:], tag))
-        new: dict[Row, list[T]] = defaultdict(list)
-
-        def dropped(reason: str) -> None:
-            self.dropped[declaration.span, reason] += 1
-
-        def results(key: Row, rows: list[tuple[Row, T]], grouped: bool) -> list[tuple[Row, T]]:
-            return aggregate(
-                declaration,
-                rows,
-                tags,
-                grouped=grouped,
-                group=key,
-                generator=self.generator,
-                dropped=dropped,
-            )
-
-        if declaration.groups is not None:
-            for row, tag in self.tables[declaration.groups].rows.items():
-                for result, other in results(row, groups.get(row[:size], []), False):
-                    new[(*row, *result)].append(tags.mult(tag, other))
-        elif size == 0:
-            for result, tag in results((), groups.get((), []), False):
-                new[result].append(tag)
-        else:
-            for key, rows in groups.items():
-                for result, tag in results(key, rows, True):
-                    new[(*key, *result)].append(tag)
-        return new
+        return aggregated(
+            declaration,
+            lambda name: self.tables[name].rows,
+            self.tags,
+            self.generator,
+            self.dropped,
+        )
 
     # Black boxes
 
@@ -493,3 +467,53 @@ class _Evaluation(Generic[T]):
             for content, _ in contents
         ]
         return self.call(box, arguments, [tag for _, tag in contents])
+
+
+def aggregated(
+    declaration: Aggregate,
+    table: Callable[[str], Mapping[Row, T]],
+    tags: Tags[T],
+    generator: torch.Generator | None,
+    drops: dict[tuple[Span, str], int],
+) -> dict[Row, list[T]]:
+    """The tuples of a relation that aggregates others, with their tags.
+
+    Args:
+        declaration: what is aggregated.
+        table: the tuples of a relation, all of them.
+        tags: the provenance.
+        generator: for aggregators that draw at random.
+        drops: counts the tuples that it drops, by place and reason.
+    """
+    size = declaration.group
+    groups: dict[Row, list[tuple[Row, T]]] = defaultdict(list)
+    for row, tag in table(declaration.body).items():
+        groups[row[:size]].append((row[size:], tag))
+    new: dict[Row, list[T]] = defaultdict(list)
+
+    def dropped(reason: str) -> None:
+        drops[declaration.span, reason] += 1
+
+    def results(key: Row, rows: list[tuple[Row, T]], grouped: bool) -> list[tuple[Row, T]]:
+        return aggregate(
+            declaration,
+            rows,
+            tags,
+            grouped=grouped,
+            group=key,
+            generator=generator,
+            dropped=dropped,
+        )
+
+    if declaration.groups is not None:
+        for row, tag in table(declaration.groups).items():
+            for result, other in results(row, groups.get(row[:size], []), False):
+                new[(*row, *result)].append(tags.mult(tag, other))
+    elif size == 0:
+        for result, tag in results((), groups.get((), []), False):
+            new[result].append(tag)
+    else:
+        for key, rows in groups.items():
+            for result, tag in results(key, rows, True):
+                new[(*key, *result)].append(tag)
+    return new

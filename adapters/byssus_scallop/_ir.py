@@ -8,7 +8,7 @@ aggregations, demand and calls of black boxes have become relations of their own
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -45,9 +45,10 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Const:
-    """A value, as the engine holds it."""
+    """A value, as the engine holds it, and the name of its type where it is known."""
 
     value: Hashable
+    kind: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
@@ -67,11 +68,15 @@ class Apply:
         source: a Python expression with places `{0}`, `{1}`, ... that does the same as the
             function and is faster (`"{0} < {1}"`), or None. Names in it: those of
             `_operators.NAMES`.
+        kind: the name of its type.
+        written: the same in Scallop's language, where it means exactly the same there.
     """
 
     function: Callable[..., Hashable]
     arguments: tuple[Term, ...]
     source: str | None = None
+    kind: str = field(default="", compare=False)
+    written: str | None = field(default=None, compare=False)
 
 
 Term = Const | Var | Apply
@@ -150,12 +155,14 @@ class Foreign:
         function: called with the values of `inputs`, gives an iterable of `(tag, outputs)`; a tag
             of None is certain, another is a probability (float or scalar tensor) or a bool.
         columns: for the outputs.
+        kinds: the names of the types of all inputs and outputs.
     """
 
     name: str
     function: Callable[..., Any]
     inputs: tuple[Term, ...]
     columns: tuple[Column, ...]
+    kinds: tuple[str, ...] = field(default=(), compare=False)
 
 
 Step = Scan | Absent | Filter | Let | Foreign

@@ -464,9 +464,9 @@ class _Lowering:
             return Var(node.name)
         if kind == "const":
             target = self.types.type(node.cell)
-            return Const(self.constant(node.name, node.value, target, node.span))
+            return Const(self.constant(node.name, node.value, target, node.span), target)
         if kind == "constant":
-            return Const(self.constants[node.name])
+            return Const(self.constants[node.name], self.types.type(node.cell))
         types = tuple([self.types.type(one.cell) for one in node.arguments])
         result = self.types.type(node.cell)
         if kind in ("binary", "unary"):
@@ -475,11 +475,11 @@ class _Lowering:
             (source,) = types
             if not castable(source, node.name):
                 raise node.span.error(f"cannot cast type from `{source}` to `{node.name}`")
-            return Apply(cast(source, node.name), arguments)
+            return Apply(cast(source, node.name), arguments, kind=node.name)
         if kind == "if":
-            return _conditional(arguments)
+            return _conditional(arguments, result)
         function = self.elaboration.functions[node.name]
-        return Apply(function.implement(types, result), arguments)
+        return Apply(function.implement(types, result), arguments, kind=result)
 
     def operation(
         self, op: str, types: tuple[str, ...], arguments: tuple[Term, ...], span: Span
@@ -490,13 +490,15 @@ class _Lowering:
         except ByssusError as error:
             raise placed(span, error) from None
         if op not in ("+", "-") or len(types) != 2 or "String" in types:
-            return Apply(found.function, arguments, found.source)
+            return Apply(found.function, arguments, found.source, found.result, found.written)
         left, right = types
         if op == "+":
             solve = (_solver("-", (found.result, right)), _solver("-", (found.result, left)))
         else:
             solve = (_solver("+", (found.result, right)), _solver("-", (left, found.result), True))
-        term = Reversible(found.function, arguments, found.source, solve)
+        term = Reversible(
+            found.function, arguments, found.source, found.result, found.written, solve
+        )
         if found.result in RANGES:
             self.sums[id(term)] = term, op, RANGES[found.result]
         return term
@@ -520,8 +522,8 @@ class _Lowering:
             arguments = tuple(
                 [found if found is not None and isinstance(a, Apply) else a for a in one.arguments]
             )
-            solve = _exact_solvers(op, bounds)
-            found = Reversible(_exact(op, bounds), arguments, None, solve, True)
+            solve = _exact_solvers(op, bounds, one.kind)
+            found = Reversible(_exact(op, bounds), arguments, None, one.kind, None, solve, True)
         return found
 
     def types_of(self, names: Iterable[str]) -> tuple[str, ...]:
@@ -572,7 +574,7 @@ class _Lowering:
         term = self.term(typed)
         if kind in ("bool", "f64", "f32"):
             return term
-        return Apply(cast(kind, "f64"), (term,))
+        return Apply(cast(kind, "f64"), (term,), kind="f64")
 
     def add_rule(
         self,
@@ -889,7 +891,7 @@ class _Lowering:
         arguments = self.entity_arguments(part)
         values = [one.value for one in arguments if isinstance(one, Const)]
         if len(values) < len(arguments):
-            return Apply(lambda *values: entity_of(variant, values), arguments)
+            return Apply(lambda *values: entity_of(variant, values), arguments, kind="Entity")
         self.made[part.result.name] = Const(entity_of(variant, values))
         return self.made[part.result.name]
 
@@ -903,7 +905,7 @@ class _Lowering:
         def parse(value: Any) -> Hashable:
             return EntityText.parse(value, variants).entity if isinstance(value, str) else value
 
-        return Apply(parse, (raw,))
+        return Apply(parse, (raw,), kind="Entity")
 
     def atom(self, part: CoreAtom) -> Atom:
         name = part.relation
@@ -964,7 +966,8 @@ class _Lowering:
                 after.append(literal)
         inputs = tuple([term for term in terms[: predicate.bound] if term is not None])
         outputs = tuple(terms[predicate.bound :])
-        return [Generator(predicate.name, function, inputs, outputs, part.span), *after]
+        kinds = tuple([self.types.type(one.cell) for one in part.arguments])
+        return [Generator(predicate.name, function, inputs, outputs, part.span, kinds), *after]
 
     def negated(self, part: CoreAtom, counts: Mapping[str, int]) -> Negated:
         """A negated atom; of variables that occur nowhere else there must be no values at all."""
@@ -1311,7 +1314,7 @@ def _solver(
     def solve(result: Term, others: tuple[Term, ...]) -> Term:
         (other,) = others
         operands = (other, result) if swapped else (result, other)
-        return Apply(found.function, operands, found.source)
+        return Apply(found.function, operands, found.source, found.result, found.written)
 
     return solve
 
@@ -1331,7 +1334,7 @@ def _exact(op: str, bounds: tuple[int, int]) -> Callable[[Any, Any], int | None]
 
 
 def _exact_solvers(
-    op: str, bounds: tuple[int, int]
+    op: str, bounds: tuple[int, int], kind: str
 ) -> tuple[Callable[[Term, tuple[Term, ...]], Term], ...]:
     """How to compute each operand of such a sum or difference."""
     low, high = bounds
@@ -1343,7 +1346,7 @@ def _exact_solvers(
                 raise Dropped("overflow")
             return found
 
-        return lambda result, others: Apply(checked, (result, others[0]))
+        return lambda result, others: Apply(checked, (result, others[0]), kind=kind)
 
     if op == "+":
         return (solver(lambda result, other: result - other),) * 2
@@ -1351,7 +1354,7 @@ def _exact_solvers(
     return left, solver(lambda result, other: other - result)
 
 
-def _conditional(arguments: tuple[Term, ...]) -> Term:
+def _conditional(arguments: tuple[Term, ...], kind: str) -> Term:
     """`if`: the branch that is not taken need not have a value."""
     leaves: dict[str, int] = {}
     for argument in arguments:
@@ -1362,7 +1365,7 @@ def _conditional(arguments: tuple[Term, ...]) -> Term:
     def choose(*values: Hashable) -> Hashable:
         return then(values) if condition(values) else otherwise(values)
 
-    return Apply(choose, tuple(map(Var, leaves)))
+    return Apply(choose, tuple(map(Var, leaves)), kind=kind)
 
 
 def _closure(root: Term, leaves: Mapping[str, int]) -> Callable[[tuple[Hashable, ...]], Hashable]:

@@ -32,11 +32,13 @@ class Operator:
         function: of the operands' values; it raises `Dropped` where there is no result.
         source: the same as a Python expression, with places `{0}` and `{1}` for operands (each
             once, in parentheses if need be) and names of `NAMES`. It assigns `_v`.
+        written: the same in Scallop's language, where it means exactly the same there.
     """
 
     result: str
     function: Callable[..., Any]
     source: str
+    written: str | None = None
 
 
 def _overflow() -> Any:
@@ -196,8 +198,18 @@ def _compiled(source: str, arity: int) -> Callable[..., Any]:
     return function
 
 
+def _written(op: str, *types: str) -> str | None:
+    """An operator in Scallop's language, where Scallop cannot wrap around or panic."""
+    if not set(types) <= {*RANGES, "bool", "char", "String", "f32", "f64"}:
+        return None
+    saturating = op in ("+", "-") and len(types) == 2 and types[0] in RANGES
+    if saturating or op in ("==", "!=", "<", "<=", ">", ">=", "&&", "||", "^"):
+        return f"({{0}} {op} {{1}})"
+    return "(!{0})" if op == "!" else None
+
+
 _OPERATORS = {
-    key: Operator(result, _compiled(source, len(key) - 1), source)
+    key: Operator(result, _compiled(source, len(key) - 1), source, _written(*key))
     for key, (result, source) in _SOURCES.items()
 }
 

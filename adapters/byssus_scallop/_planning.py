@@ -143,6 +143,7 @@ class Generator:
     inputs: tuple[Term, ...]
     outputs: tuple[Term | None, ...]
     span: Span
+    kinds: tuple[str, ...] = field(default=(), compare=False)
 
 
 Literal = Atom | Negated | Equal | Test | Generator
@@ -372,7 +373,9 @@ class _Planner:
     def equate(self, literal: Equal) -> bool:
         left, right = literal.left, literal.right
         if self.known(left) and self.known(right):
-            self.plan.steps.append(Filter(Apply(_same, (left, right), "{0} == {1}")))
+            self.plan.steps.append(
+                Filter(Apply(_same, (left, right), "{0} == {1}", "bool", "{0} == {1}"))
+            )
             return True
         if self.known(left):
             left, right = right, left
@@ -407,7 +410,7 @@ class _Planner:
     def generate(self, literal: Generator) -> None:
         columns, later = self.columns(literal.outputs, literal.span)
         self.plan.steps.append(
-            Foreign(literal.name, literal.function, literal.inputs, tuple(columns))
+            Foreign(literal.name, literal.function, literal.inputs, tuple(columns), literal.kinds)
         )
         self.after(columns, later)
 
@@ -543,7 +546,8 @@ def _literal(step: Step, span: Span) -> Literal:
         return Test(step.term, span)
     if isinstance(step, Let):
         return Equal(Var(step.name), step.term, span)
-    return Generator(step.name, step.function, step.inputs, tuple(map(_term, step.columns)), span)
+    outputs = tuple(map(_term, step.columns))
+    return Generator(step.name, step.function, step.inputs, outputs, span, step.kinds)
 
 
 def _term(column: Column) -> Term | None:

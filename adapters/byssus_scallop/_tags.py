@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from byssus import Circuit, CompilationLimit, Formula, Mixed, Sampled
+from byssus._sdd import Sdd
 from byssus.formula import Key, Node
 from byssus.provenance.mixed import MixedTag
 from byssus.provenance.sampled import from_bits
@@ -92,6 +93,8 @@ class Ground(_Uncertain[Key]):
         self._most = nodes
         self._deadline = None if seconds is None else time.monotonic() + seconds
         self._concepts = concepts
+        self._sdd: Sdd | None = None
+        self._diagrams: dict[int, Any] = {}
 
     def literal(self, concept: int, value: int) -> Key:
         width = self.table.widths[concept]
@@ -144,7 +147,8 @@ class Ground(_Uncertain[Key]):
 
     def insert(self, old: Key, tags: Sequence[Key], recursive: bool) -> tuple[Key, bool]:
         if not recursive:
-            return super().insert(old, tags, recursive)
+            new = self.sum(tags if old is None else [old, *tags])
+            return new, old is None or new != old
         if old == 0:
             return 0, False
         some = {tag: None for tag in tags if tag is not None}
@@ -161,8 +165,15 @@ class Ground(_Uncertain[Key]):
         self.nodes[old][1].update(some)
         return old, False
 
+    def equal(self, a: Key, b: Key) -> bool:
+        """Whether two nodes mean the same worlds, however they were derived."""
+        return a == b or self._diagram(a).id == self._diagram(b).id
+
     def possible(self, tag: Key) -> bool:
         return tag is not None
+
+    def certain(self, tag: Key) -> bool:
+        return tag == 0
 
     def weight(self, tag: Key) -> Any:
         concepts = None if self._concepts is None else self._concepts()
@@ -180,6 +191,37 @@ class Ground(_Uncertain[Key]):
             key: (kind, tuple(content)) for key, (kind, content) in self.nodes.items()
         }
         return Formula.from_graph(self.table.widths, nodes, list(roots))
+
+    def _diagram(self, key: Key) -> Any:
+        """The decision diagram of a node, which is the same for nodes that mean the same."""
+        if self._sdd is None or len(self._sdd.widths) < len(self.table.widths):
+            self._sdd = Sdd(self.table.widths, range(len(self.table.widths)))
+            self._diagrams = {0: self._sdd.one}
+        sdd, found = self._sdd, self._diagrams
+        if key is None:
+            return sdd.zero
+        stack = [abs(key)]
+        while stack:
+            one = stack[-1]
+            if one in found:
+                stack.pop()
+                continue
+            kind, content = self.nodes[one]
+            children = () if kind == "literal" else content
+            waiting = [abs(child) for child in children if abs(child) not in found]
+            if waiting:
+                stack += waiting
+                continue
+            if kind == "literal":
+                node = sdd.literal(*content)
+            else:
+                node = sdd.one if kind == "and" else sdd.zero
+                for child in children:
+                    part = sdd.negate(found[-child]) if child < 0 else found[child]
+                    node = sdd.mult(node, part) if kind == "and" else sdd.add(node, part)
+            found[one] = node
+            self._afford(sdd.manager.count())
+        return sdd.negate(found[-key]) if key < 0 else found[key]
 
     def _implications(self, key: int) -> dict[int, int]:
         """Concepts whose values a node settles, as far as is remembered."""
@@ -202,11 +244,14 @@ class Ground(_Uncertain[Key]):
 
     def _check(self) -> None:
         count = len(self.nodes)
+        self._afford(count, late=not count % 1024)
+
+    def _afford(self, count: int, late: bool = True) -> None:
         if self._most is not None and count > self._most:
             raise CompilationLimit(
                 f"the ground program has more than {self._most} nodes: sample, or raise `nodes`"
             )
-        if self._deadline is not None and not count % 1024 and time.monotonic() > self._deadline:
+        if late and self._deadline is not None and time.monotonic() > self._deadline:
             raise CompilationLimit("grounding has used up its seconds: sample, or raise `seconds`")
 
 

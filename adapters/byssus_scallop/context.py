@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import difflib
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -45,10 +46,8 @@ from ._syntax import (
     Item,
     Query,
     ReduceRule,
-    RelationTypes,
     Rule,
     Source,
-    Span,
     SubType,
 )
 from ._types import ALIASES, python_type
@@ -86,6 +85,16 @@ _PROBABILITIES = (
 """Those of Scallop's whose tags are read as numbers."""
 
 
+@dataclass(frozen=True)
+class _Added:
+    """What new items of a program come to."""
+
+    items: list[Item]
+    functions: dict[str, ForeignFunction]
+    predicates: dict[str, ForeignPredicate]
+    boxes: dict[str, BlackBoxDeclaration]
+
+
 class ScallopContext:
     """A Scallop program with its facts, which runs under a provenance.
 
@@ -102,7 +111,9 @@ class ScallopContext:
         wmc_with_disjunctions: as in Scallop.
         no_stdlib: without the attributes that come with Scallop.
         monitors: accepted, without effect.
-        backend: "embedded", the engine that comes with byssus; "auto" takes it too.
+        backend: "scallopy", Scallop's own engine; "embedded", the one that comes with byssus;
+            "auto" takes scallopy for byssus's provenances where it is installed, and else the
+            embedded one. With "scallopy" and a provenance of Scallop's the context is Scallop's.
         samples: worlds an example.
         estimator: "auto", "ised", "distinct", "rloo", "indecater", or an `Estimator`.
         worlds: where worlds come from, see `byssus.worlds`.
@@ -121,6 +132,25 @@ class ScallopContext:
         >>> list(ctx.relation("path"))
         [(0.5, (0, 1)), (0.25, (0, 2)), (0.5, (1, 2))]
     """
+
+    def __new__(
+        cls,
+        provenance: str = "unit",
+        custom_provenance: Any = None,
+        *arguments: Any,
+        backend: str = "auto",
+        **options: Any,
+    ) -> Any:
+        """The context on the backend that is asked for."""
+        if cls is not ScallopContext or options.get("fork_from") is not None:
+            return object.__new__(cls)
+        ours = custom_provenance is None and provenance in BYSSUS
+        if ours or backend != "scallopy":
+            return object.__new__(_context_class(backend, ours))
+        _context_class(backend, ours)
+        from ._extension import scallops_own
+
+        return scallops_own(provenance, custom_provenance, *arguments, **options)
 
     def __init__(
         self,
@@ -147,10 +177,6 @@ class ScallopContext:
         if fork_from is not None:
             self.__dict__.update(fork_from.clone().__dict__)
             return
-        if backend not in ("auto", "embedded"):
-            raise ByssusError(
-                f"backend={backend!r}: there are 'embedded' and 'auto', which takes it"
-            )
         check_sampling(samples, generator)
         self._custom = custom_provenance
         self.provenance = provenance = "custom" if custom_provenance is not None else provenance
@@ -268,15 +294,11 @@ class ScallopContext:
             )
         types = (relation_types,) if single else tuple(relation_types)
         names = ", ".join(python_type(t) for t in types)
-        items = load(Source(f"type {relation_name}({names})"))
+        declaration = f"type {relation_name}({names})"
         if load_csv is not None:
             options = load_csv if isinstance(load_csv, CSVFileOptions) else CSVFileOptions(load_csv)
-            items = [
-                replace(i, attributes=(_file(i.span, options),))
-                for i in items
-                if isinstance(i, RelationTypes)
-            ]
-        self._extend(items)
+            declaration = f"{_file(options)} {declaration}"
+        self._extend(load(Source(declaration)))
         if single:
             self._singletons.add(relation_name)
         if retain_topk is not None:
@@ -667,10 +689,25 @@ class ScallopContext:
 
     def _extend(self, items: Sequence[Item], tags: Mapping[str, Any] | None = None) -> None:
         """Add items, if the whole is a program with them."""
-        kept = list(self._items)
-        functions, predicates = dict(self._functions), dict(self._predicates)
-        boxes = dict(self._declared_boxes)
-        resolve = self._type_resolver([*kept, *items])
+        added = self._processed(items)
+        rule_tags = {**self._rule_tags, **(tags or {})}
+        kept = [*self._items, *added.items]
+        functions = {**self._functions, **added.functions}
+        predicates = {**self._predicates, **added.predicates}
+        boxes = {**self._declared_boxes, **added.boxes}
+        lowered = self._lower(kept, functions, predicates, boxes, rule_tags)
+        engine = Engine(lowered.program)  # refuses what is not stratified
+        if self.provenance in BYSSUS:
+            _check_alternatives(items)
+        self._items = tuple(kept)
+        self._functions, self._predicates, self._declared_boxes = functions, predicates, boxes
+        self._rule_tags = rule_tags
+        self._lowered, self._engine, self._solver = lowered, engine, None
+
+    def _processed(self, items: Sequence[Item]) -> _Added:
+        """What items are once their attributes have been looked at."""
+        added = _Added([], {}, {}, {})
+        resolve = self._type_resolver([*self._items, *items])
         for item in items:
             stays = True
             for attribute in item.attributes:
@@ -681,22 +718,16 @@ class ScallopContext:
                     if isinstance(action, RemoveItemAction):
                         stays = False
                     elif isinstance(action, RegisterForeignFunctionAction):
-                        functions[action.foreign_function.name] = action.foreign_function
+                        function = action.foreign_function
+                        added.functions[function.name] = function
                     elif isinstance(action, RegisterForeignPredicateAction):
-                        predicates[action.foreign_predicate.name] = action.foreign_predicate
+                        predicate = action.foreign_predicate
+                        added.predicates[predicate.name] = predicate
                     elif isinstance(action, RegisterBlackBoxAction):
-                        boxes[action.declaration.name] = action.declaration
+                        added.boxes[action.declaration.name] = action.declaration
             if stays:
-                kept.append(item)
-        rule_tags = {**self._rule_tags, **(tags or {})}
-        lowered = self._lower(kept, functions, predicates, boxes, rule_tags)
-        engine = Engine(lowered.program)  # refuses what is not stratified
-        if self.provenance in BYSSUS:
-            _check_alternatives(items)
-        self._items = tuple(kept)
-        self._functions, self._predicates, self._declared_boxes = functions, predicates, boxes
-        self._rule_tags = rule_tags
-        self._lowered, self._engine, self._solver = lowered, engine, None
+                added.items.append(item)
+        return added
 
     def _type_resolver(self, items: Sequence[Item]) -> Callable[[str], str]:
         """From the name of a type, which the program may declare, to a value type."""
@@ -787,13 +818,11 @@ class ScallopContext:
     def _read_facts(
         self, relation: str, elements: Iterable[Any], groups: Sequence[Sequence[int]] | None = None
     ) -> list[Entry]:
-        lowered = self._lowering()
-        types = lowered.program.relations[relation].types
         found = entries(
             relation,
             elements,
-            len(types),
-            lambda v: lowered.convert(relation, v),
+            len(self._types(relation)),
+            lambda values: self._convert(relation, values),
             groups,
             self._custom is not None,
         )
@@ -803,13 +832,17 @@ class ScallopContext:
                 f"{relation} is non-probabilistic, and its fact {tuple(tagged.given)!r} has the "
                 f"tag {tagged.tag!r}: give tuples only"
             )
-        if "Entity" not in types:
-            return found
-        # Entities that are given as text: what they are made of are facts, too.
+        return [*found, *self._parts(relation, found)]
+
+    def _parts(self, relation: str, found: Sequence[Entry]) -> list[Entry]:
+        """Of entities that are given as text: what they are made of are facts, too."""
+        if "Entity" not in self._types(relation):
+            return []
+        lowered = self._lowering()
         parts = dict.fromkeys(
             part for entry in found for part in lowered.entities(relation, entry.given)
         )
-        return [*found, *(Entry(part.relation, part.values) for part in parts)]
+        return [Entry(part.relation, part.values) for part in parts]
 
     def _facts_of(
         self, relation: str, elements: Iterable[Any], groups: Sequence[Sequence[int]] | None
@@ -823,12 +856,15 @@ class ScallopContext:
 
     def _entries(self) -> list[Entry]:
         """The facts of the program and those that were added."""
-        facts = [
+        facts = self._program_facts()
+        rules = [Entry(name, (), tag) for name, tag in self._rule_tags.items()]
+        return [*facts, *rules, *self._facts]
+
+    def _program_facts(self) -> list[Entry]:
+        return [
             Entry(f.relation, f.values, f.tag, None if f.group is None else ("program", f.group))
             for f in self._lowering().program.facts
         ]
-        rules = [Entry(name, (), tag) for name, tag in self._rule_tags.items()]
-        return [*facts, *rules, *self._facts]
 
     def _given(self) -> Inputs:
         """The same as the facts of a batch of one."""
@@ -928,6 +964,29 @@ class ScallopContext:
         return answers
 
 
+def _context_class(backend: str, ours: bool) -> type[ScallopContext]:
+    """The class of a context: inside Scallop, or on the engine that comes with byssus."""
+    if backend not in ("auto", "embedded", "scallopy"):
+        raise ByssusError(
+            f"backend={backend!r}: there are 'scallopy', 'embedded', and 'auto', which takes "
+            "scallopy where it is installed"
+        )
+    if backend == "embedded" or (backend == "auto" and not ours):
+        return ScallopContext
+    try:
+        # Only when it is used: this one needs scallopy.
+        from ._inside import Inside
+    except ImportError as error:
+        if backend == "auto":
+            return ScallopContext
+        raise ByssusError(
+            f"backend='scallopy' needs Scallop's Python package ({error}): install it as its own "
+            "site says, https://www.scallop-lang.org, or take backend='embedded'; `byssus doctor` "
+            "says what there is"
+        ) from error
+    return Inside
+
+
 def _generator(device: torch.device, state: Tensor) -> torch.Generator:
     made = torch.Generator(device)
     made.set_state(state)
@@ -953,7 +1012,7 @@ def _single_examples(inputs: Inputs) -> list[Inputs]:
     ]
 
 
-def _file(span: Span, options: CSVFileOptions) -> Attribute:
+def _file(options: CSVFileOptions) -> str:
     """`@file(...)` with these options."""
     keywords = {
         "deliminator": options.deliminator,
@@ -962,8 +1021,8 @@ def _file(span: Span, options: CSVFileOptions) -> Attribute:
         "keys": options.keys,
         "fields": options.fields,
     }
-    given = {key: value for key, value in keywords.items() if value not in (None, False)}
-    return Attribute(span, "file", (options.path,), given)
+    given = [f"{key}={json.dumps(value)}" for key, value in keywords.items() if value]
+    return f"@file({', '.join([json.dumps(str(options.path)), *given])})"
 
 
 def _check_alternatives(items: Iterable[Item]) -> None:

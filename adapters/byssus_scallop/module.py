@@ -126,16 +126,16 @@ class ScallopForwardFunction(nn.Module):
         self.ctx.set_iter_limit(iter_limit)
         if early_discard is not None:
             self.ctx.set_early_discard(early_discard)
+        options = {"distribution": distribution}
+        if not isinstance(self.ctx, ScallopContext):  # one of Scallop's own
+            options = {"jit": jit, "recompile": jit_recompile, "sparse_jacobian": sparse_jacobian}
         self.forward_fn = self.ctx.forward_function(
             output_relation,
             output_mapping,
             output_mappings,
             dispatch=dispatch,
-            jit=jit,
             jit_name=jit_name,
-            recompile=jit_recompile,
-            sparse_jacobian=sparse_jacobian,
-            distribution=distribution,
+            **options,
         )
 
     def forward(self, *arguments: Any, **inputs: Any) -> Any:

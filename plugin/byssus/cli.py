@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import byssus
+from byssus import _doctor
 from byssus.errors import ByssusError
 
 __all__ = ["main"]
@@ -29,9 +30,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     demo.add_argument("--seed", type=_count, default=0)
     demo.add_argument("--json", action="store_true", help="end with the result as a JSON object")
     _add_run(commands)
+    doctor = commands.add_parser(
+        "doctor", help="say which engines byssus sees, and what to do about a missing one"
+    )
+    doctor.add_argument("--json", action="store_true", help="end with the result as a JSON object")
     options = parser.parse_args(arguments)
     try:
-        (_demo if options.command == "demo" else _run)(options)
+        if options.command == "doctor":
+            _doctor.run(as_json=options.json)
+        else:
+            (_demo if options.command == "demo" else _run)(options)
     except ByssusError as error:
         sys.stderr.write(f"byssus: {error}\n")
         return 1
@@ -46,6 +54,12 @@ def _add_run(commands: Any) -> None:
         default="auto",
         help="auto (the default), exact, sampled, mixed; or one of Scallop's: unit, proofs, "
         "minmaxprob, addmultprob, topkproofs, ...",
+    )
+    run.add_argument(
+        "--backend",
+        choices=("auto", "embedded", "scallopy"),
+        default="auto",
+        help="whose engine: byssus's own or Scallop's",
     )
     run.add_argument(
         "--facts",

@@ -16,16 +16,24 @@ from byssus import ByssusError
 __all__ = ["Case", "Fault", "check", "fails", "parametrized", "probabilities", "run", "tuples"]
 
 
+BACKEND = "embedded"
+"""Where programs run; see the fixture `backend`."""
+
+
 @dataclass(frozen=True)
 class Case:
     """A program and what it derives: relations and their tuples, in any order.
 
     A value alone stands for a tuple of one.
+
+    Attributes:
+        embedded: why it runs on the embedded engine alone, if it does.
     """
 
     name: str
     program: str
     expected: Mapping[str, Iterable[Any]]
+    embedded: str = ""
 
 
 @dataclass(frozen=True)
@@ -47,12 +55,20 @@ class Fault:
 
 def parametrized(cases: Iterable[Case | Fault]) -> Any:
     """A decorator that runs a test for each case, under its name."""
-    cases = list(cases)
-    return pytest.mark.parametrize("case", cases, ids=[case.name for case in cases])
+    return pytest.mark.parametrize(
+        "case",
+        [
+            pytest.param(case, id=case.name, marks=[pytest.mark.embedded(why)] if why else [])
+            for case in cases
+            for why in [getattr(case, "embedded", "")]
+        ],
+    )
 
 
 def run(program: str, provenance: str = "unit", **options: Any) -> Any:
-    """The context of a program that was run."""
+    """The context of a program that was run; inside Scallop "unit" is byssus's "exact"."""
+    if BACKEND == "scallopy" and provenance == "unit":
+        provenance = "exact"
     ctx = scallopy.ScallopContext(provenance=provenance, **options)
     ctx.add_program(program)
     ctx.run()

@@ -1,0 +1,306 @@
+"""What Scallop's engine calls while it runs: a provenance over any `Tags`, functions, predicates.
+
+An exception that leaves a callback is a panic in Rust. So it is kept, from then on every callback
+answers with zero, so that the run ends soon, and `finish` raises it.
+
+Scallop loses the tags of foreign predicates under a custom provenance: it takes `one()` for each.
+It calls `one()` right after the predicate, once for each tuple that was yielded and in their order,
+so `one()` gives the tags that are due.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from types import SimpleNamespace
+from typing import Any, Generic, TypeVar
+
+from byssus import ByssusError, CompilationLimit
+
+from ._algebra import Tags, Unit
+from ._operators import Dropped
+from ._syntax import Span
+from ._types import FAMILIES
+
+__all__ = ["Callbacks"]
+
+T = TypeVar("T")
+Row = tuple[Hashable, ...]
+
+_GRACE = 10.0
+"""Seconds in which a run that has failed may end by itself, before it is broken off."""
+
+_PREDICATES = frozenset(
+    ("bool", "char", "String", "f32", "f64", "DateTime", "Duration", "Entity", "Tensor")
+) | frozenset(f"{sign}{size}" for sign in "iu" for size in (8, 16, 32, 64, 128, "size"))
+"""The types that columns of Scallop's foreign predicates may have."""
+
+
+class Callbacks(Generic[T]):
+    """A provenance as Scallop calls it. One run at a time, between `start` and `finish`.
+
+    Attributes:
+        dropped: how many tuples were dropped, by place and reason.
+    """
+
+    def __init__(self) -> None:
+        self.start(Unit(), None)  # type: ignore[arg-type]
+
+    def start(self, tags: Tags[T], deadline: float | None) -> None:
+        """Begin a run over these tags; `deadline` is a `time.monotonic`."""
+        self.error: BaseException | None = None
+        self.dropped: dict[tuple[Span, str], int] = defaultdict(int)
+        self._tags = tags
+        self._due: deque[T] = deque()
+        self._known: dict[tuple[str, Row], list[tuple[T, Row]]] = {}
+        self._deadline = deadline
+        self._operations = 0
+        for name in ("one", "add", "mult", "negate", "saturated", "discard"):
+            vars(self).pop(name, None)
+
+    def finish(self) -> None:
+        """Raise what was raised during the run."""
+        if self.error is not None:
+            raise self.error
+
+    # The provenance
+
+    def name(self) -> str:
+        """What Scallop shows."""
+        return "byssus"
+
+    def tagging_fn(self, tag: Any) -> Any:
+        """Facts come with tags of their own."""
+        return tag
+
+    def recover_fn(self, tag: Any) -> Any:
+        """And leave with them."""
+        return tag
+
+    def zero(self) -> T:
+        """The tag of what does not hold."""
+        return self._tags.zero
+
+    def one(self) -> T:
+        """The tag of what holds, or that of a tuple that a predicate has just yielded."""
+        return self._due.popleft() if self._due else self._tags.one
+
+    def add(self, a: T, b: T) -> T:
+        """Either."""
+        try:
+            return self._tags.add(a, b)
+        except BaseException as error:
+            return self.fail(error)
+
+    def mult(self, a: T, b: T) -> T:
+        """Both."""
+        try:
+            self._operations += 1
+            if not self._operations % 4096:
+                self._check()
+            return self._tags.mult(a, b)
+        except BaseException as error:
+            return self.fail(error)
+
+    def negate(self, a: T) -> T:
+        """Not."""
+        try:
+            return self._tags.negate(a)
+        except BaseException as error:
+            return self.fail(error)
+
+    def saturated(self, old: T, new: T) -> bool:
+        """Whether a tag has stopped growing."""
+        try:
+            return bool(self._tags.equal(old, new))
+        except BaseException as error:
+            self.fail(error)
+            return True
+
+    def discard(self, tag: T) -> bool:
+        """Whether it holds in no world."""
+        try:
+            return not self._tags.possible(tag)
+        except BaseException as error:
+            self.fail(error)
+            return True
+
+    def fail(self, error: BaseException) -> T:
+        """Keep an error, and let the run come to its end."""
+        zero = self._tags.zero
+        if self.error is None:
+            self.error = error
+            self._due.clear()
+            end = time.monotonic() + _GRACE
+
+            def nothing(*_: Any) -> T:
+                # Of what goes on and on, such as a recursion without end, there is no other way
+                # out than a panic. It is in a copy of the context.
+                if time.monotonic() > end:
+                    raise error
+                return zero
+
+            vars(self).update(one=nothing, add=nothing, mult=nothing, negate=nothing)
+            vars(self).update(saturated=lambda *_: True, discard=lambda _: True)
+        return zero
+
+    def _check(self) -> None:
+        if self._due:
+            raise ByssusError(
+                "this version of scallopy takes the tags of foreign predicates in another order "
+                'than byssus gives them: take backend="embedded", and report it'
+            )
+        if self._deadline is not None and time.monotonic() > self._deadline:
+            raise CompilationLimit(
+                "the run has used up its seconds: bound the recursion, or raise `seconds`"
+            )
+
+    # Functions and predicates
+
+    def function(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        arguments: Sequence[str],
+        result: str,
+        where: Span,
+        *,
+        optional: Sequence[str] = (),
+        variadic: str | None = None,
+        generics: dict[str, str] | None = None,
+        silent: bool = False,
+    ) -> Any:
+        """A function as Scallop reads foreign ones; types are names, families or generics.
+
+        What it raises is counted, and drops the tuple.
+        """
+
+        def call(*values: Any) -> Any:
+            if self.error is not None:
+                return None
+            try:
+                return function(*values)
+            except (ByssusError, KeyboardInterrupt, SystemExit) as error:
+                self.fail(error)
+            except Exception as error:
+                self._drop(where, error, silent)
+            return None
+
+        numbers = {generic: i for i, generic in enumerate(generics or {})}
+
+        def parameter(kind: str) -> SimpleNamespace:
+            if kind in numbers:
+                return SimpleNamespace(kind="generic", id=numbers[kind])
+            if kind in FAMILIES:
+                return SimpleNamespace(kind="family", type_family=kind)
+            return SimpleNamespace(kind="base", type=kind)
+
+        return SimpleNamespace(
+            name=name,
+            func=call,
+            suppress_warning=True,
+            generic_type_params=list((generics or {}).values()),
+            static_arg_types=list(map(parameter, arguments)),
+            optional_arg_types=list(map(parameter, optional)),
+            var_arg_types=None if variadic is None else parameter(variadic),
+            return_type=parameter(result),
+        )
+
+    def predicate(
+        self,
+        name: str,
+        shown: str,
+        types: Sequence[str],
+        bound: int,
+        function: Callable[..., Iterable[tuple[Any, Row]]],
+        where: Span,
+    ) -> Any:
+        """A predicate as Scallop reads foreign ones, with the tags of its tuples.
+
+        Args:
+            name: of the predicate in Scallop.
+            shown: its name in messages, and in what tells its tuples apart.
+            types: of all columns, the `bound` first ones being arguments.
+            bound: how many these are.
+            function: from the arguments to `(tag, outputs)`.
+            where: what it is that drops what the function does not take.
+        """
+        for kind in types:
+            if kind not in _PREDICATES:
+                raise ByssusError(
+                    f"{shown} has a column of type {kind}, which Scallop does not give to Python "
+                    'code: take String, or backend="embedded"'
+                )
+
+        def call(*row: Any) -> list[tuple[None, Row]]:
+            if self.error is not None:
+                return []
+            try:
+                found = self._yielded(shown, row, function, where)
+            except (ByssusError, KeyboardInterrupt, SystemExit) as error:
+                self.fail(error)
+                return []
+            self._due.extend(tag for tag, _ in found)
+            return [(None, outputs) for _, outputs in found]
+
+        return _Predicate(
+            call,
+            name=name,
+            type_params=[],
+            types=[SimpleNamespace(type=kind) for kind in types],
+            tag_type="none",
+            bound=bound,
+            suppress_warning=True,
+        )
+
+    def _yielded(
+        self,
+        name: str,
+        row: Row,
+        function: Callable[..., Iterable[tuple[Any, Row]]],
+        where: Span,
+    ) -> list[tuple[T, Row]]:
+        """The tuples of a predicate, evaluated once for the same arguments."""
+        if (name, row) not in self._known:
+            try:
+                found = list(function(*row))
+            except (ByssusError, KeyboardInterrupt, SystemExit):
+                raise
+            except Exception as error:
+                found = []
+                self._drop(where, error, False)
+            self._known[name, row] = [
+                (self._fact((name, row, i), tag), outputs) for i, (tag, outputs) in enumerate(found)
+            ]
+        return self._known[name, row]
+
+    def _fact(self, key: Hashable, tag: Any) -> T:
+        if tag is None or tag is True:
+            return self._tags.one
+        return self._tags.zero if tag is False else self._tags.fact(key, tag)
+
+    def _drop(self, where: Span, error: Exception, silent: bool) -> None:
+        if not silent:
+            reason = (
+                str(error) if isinstance(error, Dropped) else f"{type(error).__name__}: {error}"
+            )
+            self.dropped[where, reason] += 1
+
+
+class _Predicate(SimpleNamespace):
+    """A foreign predicate as Scallop reads it."""
+
+    def __init__(self, function: Callable[..., Any], **attributes: Any) -> None:
+        super().__init__(func=function, **attributes)
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self.func(*arguments)
+
+    def all_argument_types(self) -> list[Any]:
+        """The types of all columns."""
+        return list(self.types)
+
+    def num_bounded(self) -> int:
+        """How many columns are arguments."""
+        return int(self.bound)

@@ -1,0 +1,313 @@
+"""Runs of Scallop's own engine over the tags of a provenance, round after round.
+
+A round is one run of a copy of the context. What depends on it and is not Scallop's to do is done
+after it, stratum by stratum: black boxes are called on what is newly asked, all at once, complete
+relations are aggregated, and coins are tossed for new ground instances. The results are facts of
+the next round. The last round has brought nothing new.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from time import monotonic
+from typing import Any, Generic, TypeVar
+
+import torch
+
+from byssus import ByssusError
+from byssus._calls import Failure
+
+from ._algebra import Tags
+from ._callbacks import Callbacks
+from ._engine import Engine, Limits, Row, Run, TooManyCalls, aggregated
+from ._ir import Aggregate, BlackBoxRelation, Program
+from ._printing import Coin
+from ._syntax import Span
+
+__all__ = ["ScallopEngine", "panics"]
+
+T = TypeVar("T")
+
+_ROUNDS = 1_000
+"""The most rounds in which black boxes may be asked, if there is no other limit."""
+
+
+class ScallopEngine(Engine):
+    """A program inside Scallop, which runs over any tags as one on the embedded engine does.
+
+    Args:
+        program: what the context holds.
+        context: scallopy's internal context, with all rules.
+        callbacks: its provenance.
+        names: for each relation what it is called there.
+        coins: for each head the rules that derive it by chance.
+        seconds: the most that a run may take, where that can be told.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        context: Any,
+        callbacks: Callbacks[Any],
+        names: Mapping[str, str],
+        coins: Mapping[str, Sequence[Coin]],
+        seconds: float | None,
+    ) -> None:
+        super().__init__(program)
+        self.context = context
+        self.callbacks = callbacks
+        self.names = names
+        self.coins = coins
+        self.seconds = seconds
+
+    def run(
+        self,
+        tags: Tags[T],
+        facts: Mapping[str, Iterable[tuple[Row, T]]],
+        *,
+        generator: torch.Generator | None = None,
+        limits: Limits = Limits(),  # noqa: B008  # it is frozen
+    ) -> Run[T]:
+        """Derive everything; the arguments are those of the embedded engine."""
+        with self.staged():
+            return _Rounds(self, tags, generator, limits).run(facts)
+
+
+class _Tables(dict[str, dict[Row, T]]):
+    """The tuples and tags of the relations after a round, read when they are asked for."""
+
+    def __init__(self, engine: ScallopEngine, context: Any, tags: Tags[T]) -> None:
+        super().__init__()
+        self.engine = engine
+        self.context = context
+        self.tags = tags
+
+    def __missing__(self, name: str) -> dict[Row, T]:
+        read = self.context.relation(self.engine.names.get(name, name))
+        found = {row: tag for tag, row in read if self.tags.possible(tag)}
+        self[name] = found
+        return found
+
+
+class _Rounds(Generic[T]):
+    """One run of a program."""
+
+    def __init__(
+        self,
+        engine: ScallopEngine,
+        tags: Tags[T],
+        generator: torch.Generator | None,
+        limits: Limits,
+    ) -> None:
+        self.engine = engine
+        self.tags = tags
+        self.generator = generator
+        self.limits = limits
+        # What byssus has derived, in the relations of the program.
+        self.derived: dict[str, dict[Row, list[T]]] = defaultdict(lambda: defaultdict(list))
+        self.tossed: dict[str, dict[Row, T]] = defaultdict(dict)
+        # For each aggregation and black box over relations, what these held when it was done.
+        self.read: dict[str, list[dict[Row, T]]] = {}
+        self.asked: dict[str, int] = {}
+        self.called: dict[str, set[Row]] = defaultdict(set)
+        self.failed: list[tuple[str, Row]] = []
+        self.lost: dict[str, list[T]] = {}
+        self.failures: dict[tuple[Hashable, ...], BaseException] = {}
+        self.needed: dict[tuple[str, Row], T] = {}
+        self.drops: dict[tuple[Span, str], int] = defaultdict(int)
+        seconds = engine.seconds
+        self.deadline = None if seconds is None else monotonic() + seconds
+
+    def run(self, facts: Mapping[str, Iterable[tuple[Row, T]]]) -> Run[T]:
+        given = {
+            name: [(tag, row) for row, tag in rows if self.tags.possible(tag)]
+            for name, rows in facts.items()
+        }
+        limit = self.limits.iterations or _ROUNDS
+        for round_ in range(limit + 1):
+            tables = self.round(given)
+            if round_ == limit or self.tags.incomplete or not self.advance(tables):
+                break
+        if round_ == _ROUNDS:
+            self.endless()
+        lost = [tag for tags in self.lost.values() for tag in tags]
+        # Read now: later rounds may have asked again, in other worlds.
+        lost += [tables[relation].get(row, self.tags.zero) for relation, row in self.failed]
+        for name, row in self.needed:
+            box = self.engine.blackbox(name)
+            if box is not None and box.asked is not None:
+                self.needed[name, row] = tables[box.asked].get(row, self.tags.zero)
+        for drop, count in self.engine.callbacks.dropped.items():
+            self.drops[drop] += count
+        return Run(tables, self.drops, lost, self.failures, self.asked, self.needed)
+
+    def endless(self) -> None:
+        boxes = self.engine.program.blackboxes
+        raise boxes[0].span.error(
+            f"the black box {boxes[0].name} has been asked {_ROUNDS} times in a row for "
+            "something new: bound the recursion that calls it, or set an iteration limit"
+        )
+
+    def round(self, given: Mapping[str, list[tuple[T, Row]]]) -> _Tables[T]:
+        """One run of a copy of the context."""
+        callbacks, names = self.engine.callbacks, self.engine.names
+        context = self.engine.context.clone()
+        callbacks.start(self.tags, self.deadline)
+
+        def run() -> None:
+            for name, facts in given.items():
+                context.add_facts(names.get(name, name), facts)
+            for name, rows in self.derived.items():
+                facts = [(tag, row) for row, tags in rows.items() for tag in tags]
+                context.add_facts(names[name], facts)
+            for name, tossed in self.tossed.items():
+                context.add_facts(name, [(tag, row) for row, tag in tossed.items()])
+            if self.limits.iterations is not None:
+                context.set_iter_limit(self.limits.iterations)
+            context.run()
+
+        error = panics(run)
+        callbacks.finish()
+        if error is not None:
+            raise ByssusError(f"Scallop: {error}") from error
+        return _Tables(self.engine, context, self.tags)
+
+    # Between the rounds
+
+    def advance(self, tables: _Tables[T]) -> bool:
+        """Do what is to be done in the lowest stratum that has anything; whether one has.
+
+        What is above depends on it.
+        """
+        for stratum in self.engine.strata:
+            new = False
+            for name in stratum:
+                for coin in self.engine.coins.get(name, ()):
+                    new |= self.toss(coin, tables)
+                if declaration := self.engine.aggregate(name):
+                    new |= self.aggregate(declaration, tables)
+            if new:
+                return True
+            for name in stratum:
+                if box := self.engine.blackbox(name):
+                    new |= self.ask(box, tables)
+            if new:
+                return True
+        return False
+
+    def toss(self, coin: Coin, tables: _Tables[T]) -> bool:
+        """Toss coins for ground instances that are new; whether there are any."""
+        known = self.tossed[coin.coins]
+        before = len(known)
+        for row in tables[coin.instances]:
+            key, probability = row, coin.probability
+            if probability is None and not coin.alternatives:
+                *rest, probability = row  # type: ignore[assignment]
+                key = tuple(rest)
+            if key in known:
+                continue
+            where = (coin.which, key)
+            if coin.alternatives:
+                known[key] = self.tags.choices(where, coin.alternatives)[coin.alternative]
+            else:
+                known[key] = self.tags.fact(where, probability)
+        return len(known) > before
+
+    def changed(self, name: str, relations: Iterable[str | None], tables: _Tables[T]) -> bool:
+        """Whether relations hold something else than when this was done before."""
+        now = [tables[one] for one in relations if one is not None]
+        before = self.read.get(name)
+        self.read[name] = now
+        return before is None or not all(map(self.same, before, now))
+
+    def same(self, a: Mapping[Row, T], b: Mapping[Row, T]) -> bool:
+        return a.keys() == b.keys() and all(self.tags.equal(tag, b[row]) for row, tag in a.items())
+
+    def aggregate(self, declaration: Aggregate, tables: _Tables[T]) -> bool:
+        name = declaration.head
+        if not self.changed(name, (declaration.body, declaration.groups), tables):
+            return False
+        before = self.derived[name]
+        self.derived[name] = aggregated(
+            declaration, tables.__getitem__, self.tags, self.generator, self.drops
+        )
+        return bool(before or self.derived[name])
+
+    # Black boxes
+
+    def ask(self, box: BlackBoxRelation, tables: _Tables[T]) -> bool:
+        """Call a black box on what is new; whether there is anything."""
+        if box.asked is None:
+            return self.changed(box.name, box.over, tables) and self.call_over(box, tables)
+        asked = tables[box.asked]
+        rows = [row for row in asked if row not in self.called[box.name]]
+        if not rows:
+            return False
+        self.called[box.name].update(rows)
+        self.afford(box, len(self.called[box.name]))
+        self.call(box, rows, rows, [asked[row] for row in rows])
+        return True
+
+    def call_over(self, box: BlackBoxRelation, tables: _Tables[T]) -> bool:
+        """Call a black box on the contents that its relations have in the worlds."""
+        limit = self.limits.calls(box)
+        contents = self.tags.contents([tables[name] for name in box.over], limit)
+        if contents is None:
+            raise TooManyCalls(box, (limit or 0) + 1, limit or 0)
+        self.afford(box, len(contents))
+        arguments = [
+            tuple(tuple(row[0] if len(row) == 1 else row for row in rows) for rows in content)
+            for content, _ in contents
+        ]
+        self.derived[box.name] = defaultdict(list)
+        self.lost[box.name] = []
+        self.call(box, arguments, [()] * len(arguments), [tag for _, tag in contents])
+        return True
+
+    def afford(self, box: BlackBoxRelation, count: int) -> None:
+        self.asked[box.name] = count
+        limit = self.limits.calls(box)
+        if limit is not None and count > limit:
+            raise TooManyCalls(box, count, limit)
+
+    def call(
+        self,
+        box: BlackBoxRelation,
+        arguments: Sequence[Row],
+        inputs: Sequence[Row],
+        asked: Sequence[T],
+    ) -> None:
+        """Turn the answers of calls into tuples, which begin with these inputs."""
+        tags, new = self.tags, self.derived[box.name]
+        outcomes = box.box.evaluate(list(arguments)) if arguments else []
+        for row, first, where, outcome in zip(arguments, inputs, asked, outcomes, strict=True):
+            if isinstance(outcome, Failure):
+                if box.asked is None:
+                    self.lost[box.name].append(where)
+                else:
+                    self.failed.append((box.asked, row))
+                self.failures[box.name, *row] = outcome.cause
+                continue
+            given = where if box.asked is None else tags.one
+            answers = list(box.convert(outcome))
+            for probability, values in answers:
+                if probability is None:
+                    new[(*first, *values)].append(given)
+            uncertain = [answer for answer in answers if answer[0] is not None]
+            if uncertain:
+                self.needed[box.name, row] = where
+                some = tags.alternatives((box.name, row), [p for p, _ in uncertain])
+                for (_, values), tag in zip(uncertain, some, strict=True):
+                    new[(*first, *values)].append(tags.mult(given, tag))
+
+
+def panics(run: Any) -> BaseException | None:
+    """The error that Scallop ends with, if it does; a panic in Rust is no `Exception`."""
+    try:
+        run()
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        return error
+    return None
