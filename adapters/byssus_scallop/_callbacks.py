@@ -19,6 +19,7 @@ from typing import Any, Generic, TypeVar
 from byssus import ByssusError, CompilationLimit
 
 from ._algebra import Tags, Unit
+from ._engine import TooManyTuples
 from ._operators import Dropped
 from ._syntax import Span
 from ._types import FAMILIES
@@ -30,6 +31,10 @@ Row = tuple[Hashable, ...]
 
 _GRACE = 10.0
 """Seconds in which a run that has failed may end by itself, before it is broken off."""
+
+_OFTEN = 1024
+_DERIVATIONS = 10
+"""A tuple may be derived so many times; Scallop does not say how many there are."""
 
 _PREDICATES = frozenset(
     ("bool", "char", "String", "f32", "f64", "DateTime", "Duration", "Entity", "Tensor")
@@ -47,15 +52,22 @@ class Callbacks(Generic[T]):
     def __init__(self) -> None:
         self.start(Unit(), None)  # type: ignore[arg-type]
 
-    def start(self, tags: Tags[T], deadline: float | None) -> None:
-        """Begin a run over these tags; `deadline` is a `time.monotonic`."""
+    def start(self, tags: Tags[T], deadline: float | None, tuples: int | None = None) -> None:
+        """Begin a run.
+
+        Args:
+            tags: the provenance.
+            deadline: a `time.monotonic` at which it is to be over.
+            tuples: the most that are to be derived.
+        """
         self.error: BaseException | None = None
         self.dropped: dict[tuple[Span, str], int] = defaultdict(int)
         self._tags = tags
         self._due: deque[T] = deque()
         self._known: dict[tuple[str, Row], list[tuple[T, Row]]] = {}
         self._deadline = deadline
-        self._operations = 0
+        self._most = tuples
+        self._operations = self._derived = 0
         for name in ("one", "add", "mult", "negate", "saturated", "discard"):
             vars(self).pop(name, None)
 
@@ -97,7 +109,7 @@ class Callbacks(Generic[T]):
         """Both."""
         try:
             self._operations += 1
-            if not self._operations % 4096:
+            if not self._operations % _OFTEN:
                 self._check()
             return self._tags.mult(a, b)
         except BaseException as error:
@@ -121,6 +133,9 @@ class Callbacks(Generic[T]):
     def discard(self, tag: T) -> bool:
         """Whether it holds in no world."""
         try:
+            self._derived += 1
+            if not self._derived % _OFTEN:
+                self._check()
             return not self._tags.possible(tag)
         except BaseException as error:
             self.fail(error)
@@ -150,6 +165,11 @@ class Callbacks(Generic[T]):
             raise ByssusError(
                 "this version of scallopy takes the tags of foreign predicates in another order "
                 'than byssus gives them: take backend="embedded", and report it'
+            )
+        if self._most is not None and self._derived > self._most * _DERIVATIONS:
+            raise TooManyTuples(
+                f"the rules have derived {self._derived} tuples, where the relations are to hold "
+                f"{self._most} at most: bound the recursion, or raise the limit"
             )
         if self._deadline is not None and time.monotonic() > self._deadline:
             raise CompilationLimit(

@@ -6,8 +6,10 @@ between runs: the answers of black boxes, the results of aggregations, and for a
 probability its coins. The rule itself is cut in two; of `rel 0.5::path(x) = edge(x, y)` Scallop
 reads
 
-    rel byssus_inst_0(v0, v1) = edge(v0, v1)
-    rel path(v0) = byssus_inst_0(v0, v1) and byssus_coin_0(v0, v1)
+    rel byssus_inst_0(x, y) = edge(x, y)
+    rel path(x) = byssus_inst_0(x, y) and byssus_coin_0(x, y)
+
+but for the names of variables.
 """
 
 from __future__ import annotations
@@ -43,6 +45,8 @@ __all__ = ["Coin", "NotPrinted", "Printed", "printed"]
 
 _OURS = "byssus_"
 _TRUE = "byssus_true"
+_ATOMS = 6
+_VARIABLE = re.compile(r"\bbyssus_v\d+\b")
 _PLAIN = re.compile(r"[ !#-\[\]-~]*")  # printable, without quotes and backslashes
 
 
@@ -179,7 +183,7 @@ class _Printer:
         self.functions: dict[tuple[int, int, int], Called] = {}
         self.variables: dict[str, str] = {}
         self.parts: list[str] = []
-        self.count = 0
+        self.count = self.joined = 0
 
     def declare(self, name: str, types: Iterable[str]) -> None:
         self.types[name] = tuple(map(scallops, types))
@@ -188,7 +192,7 @@ class _Printer:
 
     def fresh(self) -> str:
         self.count += 1
-        return f"v{self.count - 1}"
+        return f"{_OURS}v{self.count - 1}"
 
     # Rules
 
@@ -198,13 +202,25 @@ class _Printer:
             self.step(step)
         head = self.found.names[rule.head]
         if rule.tag is None and rule.exclusive is None:
-            terms = [self.term(term) for term in rule.terms]
-            self.lines.append(f"rel {head}({', '.join(terms)}) = {self.body()}")
+            terms = ", ".join([self.term(term) for term in rule.terms])
+            self.lines.append(f"rel {head}({terms}) = {self.body([terms])}")
             return
         self.chance(rule, head)
 
-    def body(self) -> str:
-        return " and ".join(self.parts or [f"{_TRUE}()"])
+    def body(self, needed: Sequence[str]) -> str:
+        """A body of a few atoms, in which the variables of some texts are bound."""
+        parts = self.parts or [f"{_TRUE}()"]
+        # Scallop's time to plan a body doubles with each atom.
+        while len(parts) > _ATOMS:
+            first, parts = parts[:_ATOMS], parts[_ATOMS:]
+            later = set(_VARIABLE.findall(" ".join([*parts, *needed])))
+            bound = dict.fromkeys(_VARIABLE.findall(" ".join(first)))
+            name = f"{_OURS}part_{self.joined}"
+            self.joined += 1
+            part = f"{name}({', '.join([v for v in bound if v in later])})"
+            self.lines.append(f"rel {part} = {' and '.join(first)}")
+            parts = [part, *parts]
+        return " and ".join(parts)
 
     def chance(self, rule: Rule, head: str) -> None:
         """A rule that is cut in two: its ground instances, and those of them that hold."""
@@ -220,7 +236,7 @@ class _Printer:
         number = len(self.found.coins)
         instances, coins = f"{_OURS}inst_{number}", f"{_OURS}coin_{number}"
         whole = f"{_OURS}body_{number}"
-        body = self.body()
+        body = self.body([*terms, *key, *tags])
         shown = ", ".join
         self.lines += [
             f"rel {whole}({shown([*terms, *key, *tags])}) = {body}",
@@ -325,7 +341,7 @@ class _Printer:
         """A term as a variable."""
         if isinstance(term, Var):
             text = self.variables[term.name]
-            if re.fullmatch(r"v\d+", text):
+            if _VARIABLE.fullmatch(text):
                 return text
         variable = self.fresh()
         self.parts.append(f"{variable} == {self.term(term)}")
@@ -337,7 +353,8 @@ class _Printer:
             return "true" if value else "false"
         if type(value) is int and 0 <= value < 2**31:
             return str(value)
-        if type(value) is str and const.kind in ("String", "") and _PLAIN.fullmatch(value):
+        plain = type(value) is str and _PLAIN.fullmatch(value) and _OURS not in value
+        if plain and const.kind in ("String", ""):
             return f'"{value}"'
         name = f"{_OURS}const_{len(self.found.constants)}"
         self.declare(name, [const.kind or _kind(value)])

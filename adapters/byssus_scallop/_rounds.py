@@ -153,7 +153,7 @@ class _Rounds(Generic[T]):
         """One run of a copy of the context."""
         callbacks, names = self.engine.callbacks, self.engine.names
         context = self.engine.context.clone()
-        callbacks.start(self.tags, self.deadline)
+        callbacks.start(self.tags, self.deadline, self.limits.tuples)
 
         def run() -> None:
             for name, facts in given.items():

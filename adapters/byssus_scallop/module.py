@@ -428,6 +428,8 @@ class ForwardFunction(nn.Module):
             values = [row[0] if len(row) == 1 else row for row in rows]
             return Distribution(values, exact=spread(lambda d: d.probs), lost=lost)
         result = spread(lambda d: d.scores).to(kind)
+        # Rounding may exceed one, which a cross-entropy refuses; the gradient stays as it is.
+        result = result - (result - result.clamp(0, 1)).detach()
         probe = self.get_buffer("_probe")
         if probe.device.type != "cpu":
             result = result.to(probe.device)

@@ -1,7 +1,8 @@
-"""The tests of Scallop programs run on both backends: same test, same answers."""
+"""The tests that run Scallop programs run on both backends: same test, same answers."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -9,14 +10,49 @@ from scallop import running
 
 from byssus_scallop import context
 
+_BOTH = frozenset(
+    f"test_{name}"
+    for name in (
+        "aggregates",
+        "blackboxes",
+        "book_language",
+        "book_probabilistic",
+        "book_scallopy",
+        "context",
+        "csv",
+        "exact",
+        "foreign",
+        "functions",
+        "input_mapping",
+        "module",
+        "predicates",
+        "problog_pairs",
+        "random_programs",
+        "regressions",
+        "run",
+        "sampled",
+        "scallop_suite",
+        "values",
+    )
+)
+"""The modules whose programs run on both; the others run none, or none on a backend."""
 
-@pytest.fixture(params=["embedded", "scallopy"], autouse=True)
-def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """What `backend="auto"` means in the test.
 
-    A test, a module or a case that is marked `embedded("why")` runs on the embedded engine alone.
-    """
-    name: str = request.param
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test on both backends, unless it is marked `embedded("why")`."""
+    module = metafunc.module.__name__.rpartition(".")[2]
+    if module in _BOTH and not metafunc.definition.get_closest_marker("embedded"):
+        metafunc.parametrize("backend", ["embedded", "scallopy"], indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """What `backend="auto"` means in the test."""
+    name: str = getattr(request, "param", "embedded")
+    if name == "scallopy":
+        if request.node.get_closest_marker("embedded"):  # one case of a test
+            pytest.skip(f"a difference: {request.node.get_closest_marker('embedded').args[0]}")
+        pytest.importorskip("scallopy", reason="scallopy is not installed")
     monkeypatch.setattr(running, "BACKEND", name)
     chosen = context._context_class
 
@@ -24,22 +60,4 @@ def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         return chosen(name if backend == "auto" and ours else backend, ours)
 
     monkeypatch.setattr(context, "_context_class", class_of)
-    return name
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Drop what the marker says is not for Scallop, and skip the rest where there is none."""
-    try:
-        import scallopy
-    except ImportError:
-        scallopy = None
-    kept = []
-    for item in items:
-        inside = getattr(item, "callspec", None) and item.callspec.params.get("backend")
-        if inside == "scallopy":
-            if item.get_closest_marker("embedded"):
-                continue
-            if scallopy is None:
-                item.add_marker(pytest.mark.skip(reason="scallopy is not installed"))
-        kept.append(item)
-    items[:] = kept
+    yield name

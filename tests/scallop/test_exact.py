@@ -271,13 +271,14 @@ def test_outputs_of_several_relations() -> None:
 def runs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     """How often the engine has run."""
     counted: list[int] = []
-    original = Engine.run
+    for engine in (Engine, *Engine.__subclasses__()):
+        original = engine.run
 
-    def counting(self: Engine, *arguments: Any, **options: Any) -> Any:
-        counted.append(1)
-        return original(self, *arguments, **options)
+        def counting(self: Engine, *arguments: Any, run: Any = original, **options: Any) -> Any:
+            counted.append(1)
+            return run(self, *arguments, **options)
 
-    monkeypatch.setattr(Engine, "run", counting)
+        monkeypatch.setattr(engine, "run", counting)
     return iter([counted])
 
 
