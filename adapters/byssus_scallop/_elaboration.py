@@ -270,6 +270,7 @@ class CoreRule:
     Attributes:
         exclusive: `(group, alternative, alternatives)` of one of several heads.
         key: the variables of all heads of such a rule.
+        inlined: what exists and stands in the body itself, with the variables from outside of it.
     """
 
     head: str
@@ -279,6 +280,7 @@ class CoreRule:
     tag: Typed | None = None
     exclusive: tuple[int, int, int] | None = None
     key: tuple[Typed, ...] = ()
+    inlined: tuple[tuple[Core, frozenset[str]], ...] = ()
 
 
 @dataclass(eq=False)
@@ -421,6 +423,7 @@ class _RuleScope(_Scope):
         self.numbers = itertools.count(1)
         self.cells: dict[str, Cell] = {}
         self.inner: list[tuple[_Scope, Span]] = []
+        self.inlined: list[tuple[Core, frozenset[str]]] = []
 
 
 @dataclass(frozen=True, eq=False)
@@ -965,6 +968,9 @@ class Elaboration:
             outside = _visible(reduce.group, heads) if reduce.group is not None else heads
             inner = self._inner(reduce, scope, outside)
             found = self._formula(body, inner, _inner_heads(reduce, body, outside), depth + 1)
+            assert isinstance(scope.rule, _RuleScope)
+            known = frozenset(map(scope.resolve, inner.passed))
+            scope.rule.inlined.append((found, known))
             if reduce.group is None:
                 return found
             return All((found, self._formula(reduce.group, scope, heads, depth + 1)))
@@ -1214,7 +1220,8 @@ class Elaboration:
         self._warn(scope)
         if not item.exclusive:
             (found,) = arguments
-            self.rules.append(CoreRule(heads[0].predicate, found, body, item.span, tag))
+            name, inlined = heads[0].predicate, tuple(scope.inlined)
+            self.rules.append(CoreRule(name, found, body, item.span, tag, inlined=inlined))
             return
         group = next(self.groups)
         key = {one.name: one for found in arguments for a in found for one in typed_variables(a)}

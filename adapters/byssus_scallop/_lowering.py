@@ -548,7 +548,14 @@ class _Lowering:
             literals = self.body(part, needed, demand)
             exact = key
             if tag is not None and rule.exclusive is None:
-                own = {n for one in literals for n in literal_variables(one)} | needed
+                # What exists, exists once, by whichever of its variables.
+                local = {
+                    typed.name
+                    for body, outside in rule.inlined
+                    for typed in _all_typed(body)
+                    if typed.name not in outside
+                }
+                own = {n for one in literals for n in literal_variables(one)} - local | needed
                 exact = (Const(i), *(Var(name) for name in sorted(own)))
             self.add_rule(
                 rule.head,
