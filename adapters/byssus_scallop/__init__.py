@@ -1,7 +1,12 @@
 """Scallop programs with byssus's provenances: `import byssus_scallop as scallopy`.
 
 The language of Scallop, on an engine of its own: nothing but byssus need be installed.
+
+`BlackBoxPlugin`, `PluginRegistry` and `Plugin` are there where scallopy is installed: Scallop's own
+plugins, and the one that knows `@blackbox`.
 """
+
+from typing import Any as _Any
 
 from . import input_output as io
 from ._semirings import ScallopProvenance
@@ -57,6 +62,15 @@ Map = InputMapping
 Generic = GenericTypeParameter
 ff = foreign_function
 fp = foreign_predicate
+
+
+def __getattr__(name: str) -> _Any:
+    if name in ("BlackBoxPlugin", "Plugin", "PluginRegistry"):
+        from .extension import loaded
+
+        return getattr(loaded(name), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 __all__ = [
     "Any",

@@ -15,12 +15,16 @@ from ._declarations import Variant
 from ._syntax import Constant, Expression, Object, Source, Unary
 from ._values import Dropped, Entity, literal
 
-__all__ = ["EntityText", "entity_of"]
+__all__ = ["EntityText", "entity_of", "text_of"]
 
 
 def entity_of(variant: Variant, values: Sequence[Hashable]) -> Entity:
     """The entity of a variant with these arguments: the same ones, the same entity, always."""
-    text = repr((variant.name, variant.types, tuple(values)))
+    named = [
+        Entity(value) if kind == "Entity" else value  # type: ignore[call-overload]
+        for kind, value in zip(variant.types, values, strict=True)
+    ]
+    text = repr((variant.name, variant.types, tuple(named)))
     return Entity.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
 
 
@@ -44,6 +48,18 @@ class EntityText:
             Dropped: it is no entity of these variants.
         """
         return _parse(text, tuple(variants.values()))
+
+    @staticmethod
+    def read(text: str, variants: Mapping[str, Variant]) -> EntityText:
+        """The same, also of what `text_of` gives."""
+        if text.startswith("#"):
+            return EntityText(Entity(text[1:]), {})
+        return EntityText.parse(text, variants)
+
+
+def text_of(value: str | int) -> str:
+    """An entity as text, whether it was given as its text or as its name."""
+    return f"#{value:d}" if isinstance(value, Entity) else str(value)
 
 
 @lru_cache(maxsize=10_000)

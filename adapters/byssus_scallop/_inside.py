@@ -14,17 +14,17 @@ from scallopy.scallopy import InternalScallopContext
 
 from byssus import ByssusError
 
+from . import _adapted as adapted
 from ._callbacks import Callbacks
 from ._engine import Engine, Row
 from ._inputs import Entry
 from ._ir import Program, Relation
 from ._lowering import Lowered
-from ._printing import Coin, NotPrinted, printed
+from ._printing import Coin, NotPrinted, printed, scallops
 from ._rounds import ScallopEngine, panics
 from ._syntax import Fact, FactSet, Item, Query, Rule, Source, Span
-from .attribute import ForeignAttributeProcessor
 from .context import BYSSUS, ScallopContext
-from .foreign import ForeignFunction, ForeignPredicate
+from .input_output import CSVFileOptions
 
 __all__ = ["Inside"]
 
@@ -35,12 +35,11 @@ class Inside(ScallopContext, scallopy.ScallopContext):  # type: ignore[misc]
     """A context that is a `scallopy.ScallopContext`, and runs under byssus's provenances.
 
     Scallop compiles and runs the rules. It reads them in normal form (see `_printing`); or as they
-    were written, where they use what only Scallop knows, such as what its plugins register.
+    were written, where they use types that Scallop does not exchange with Python code.
     """
 
     def __init__(self, *arguments: Any, backend: str = "auto", **options: Any) -> None:
         self._callbacks: Callbacks[Any] = Callbacks()
-        self._registered: list[tuple[str, Any]] = []
         # Where Scallop cannot run a program, the embedded engine may.
         self._falls_back = backend == "auto"
         super().__init__(*arguments, **options)
@@ -60,28 +59,29 @@ class Inside(ScallopContext, scallopy.ScallopContext):  # type: ignore[misc]
 
     def register_foreign_function(self, foreign_function: Any) -> None:
         """Make `$name` known: a foreign function of byssus or of scallopy."""
-        if isinstance(foreign_function, ForeignFunction):
-            super().register_foreign_function(foreign_function)
-        else:
-            self._register("function", foreign_function)
+        super().register_foreign_function(adapted.function(foreign_function))
 
     def register_foreign_predicate(self, foreign_predicate: Any) -> None:
         """Make a predicate known: one of byssus or of scallopy."""
-        if isinstance(foreign_predicate, ForeignPredicate):
-            super().register_foreign_predicate(foreign_predicate)
-        else:
-            self._register("predicate", foreign_predicate)
+        super().register_foreign_predicate(adapted.predicate(foreign_predicate))
 
     def register_foreign_attribute(self, foreign_attribute: Any) -> None:
         """Make `@name` known: an attribute of byssus or of scallopy, such as a plugin's."""
-        if isinstance(foreign_attribute, ForeignAttributeProcessor):
-            super().register_foreign_attribute(foreign_attribute)
-        elif foreign_attribute.name not in self._attributes:
-            self._register("attribute", foreign_attribute)
+        super().register_foreign_attribute(adapted.attribute(foreign_attribute))
 
-    def _register(self, what: str, registered: Any) -> None:
-        self._registered.append((what, registered))
-        self._lowered = self._engine = self._solver = None
+    def add_relation(
+        self, relation_name: str, relation_types: Any, *arguments: Any, **options: Any
+    ) -> None:
+        """Declare a relation; `load_csv` may be an object of scallopy's."""
+        if isinstance(given := options.get("load_csv"), scallopy.io.CSVFileOptions):
+            options["load_csv"] = CSVFileOptions(**vars(given))
+        super().add_relation(relation_name, relation_types, *arguments, **options)
+
+    def set_input_mapping(
+        self, relation: str, input_mapping: Any, *arguments: Any, **options: Any
+    ) -> None:
+        """Say what the positions of a relation's tensor mean; it may be a `scallopy.Map`."""
+        super().set_input_mapping(relation, adapted.mapping(input_mapping), *arguments, **options)
 
     def clone(
         self,
@@ -110,21 +110,8 @@ class Inside(ScallopContext, scallopy.ScallopContext):  # type: ignore[misc]
     # Inside
 
     def _extend(self, items: Sequence[Item], tags: Mapping[str, Any] | None = None) -> None:
-        before = dict(self.__dict__)
-        try:
-            super()._extend(items, tags)
-            self._engine = None  # it was made to see whether there is a fault
-        except ByssusError:
-            if not self._registered or tags or not _is_plain(items):
-                raise
-            # It may use what Scallop knows and byssus does not.
-            self._items = (*self._items, *self._processed(items).items)
-            self._lowered = self._engine = self._solver = None
-            try:
-                self._ready()
-            except ByssusError:
-                self.__dict__.update(before)
-                raise
+        super()._extend(items, tags)
+        self._engine = None  # it was made to see whether there is a fault
 
     def _lowering(self) -> Lowered:
         if self._lowered is None:
@@ -140,7 +127,12 @@ class Inside(ScallopContext, scallopy.ScallopContext):  # type: ignore[misc]
             except ByssusError as fault:
                 if isinstance(fault, NotPrinted) and self._falls_back:
                     self._engine = Engine(super()._lowering().program)
-                elif _is_plain(self._items) and not self._declared_boxes and not self._rule_tags:
+                elif (
+                    isinstance(fault, NotPrinted)
+                    and _is_plain(self._items)
+                    and not self._declared_boxes
+                    and not self._rule_tags
+                ):
                     self._engine = self._as_written(fault)
                 else:
                     raise
@@ -148,7 +140,9 @@ class Inside(ScallopContext, scallopy.ScallopContext):  # type: ignore[misc]
 
     def _context(self) -> Any:
         """A context of Scallop's, without rules."""
-        context: Any = InternalScallopContext(provenance="custom", custom_provenance=self._callbacks)
+        context: Any = InternalScallopContext(
+            provenance="custom", custom_provenance=self._callbacks
+        )
         context.enable_tensor_registry()
         return context
 
@@ -156,25 +150,27 @@ class Inside(ScallopContext, scallopy.ScallopContext):  # type: ignore[misc]
         """The program as byssus understands it."""
         text = printed(program)
         callbacks, context = self._callbacks, self._context()
-        for one in text.functions:
-            arguments = ["Any"] * one.arguments
-            context.register_foreign_function(
-                callbacks.function(one.name, one.function, arguments, one.result, one.span)
+        functions = [
+            callbacks.function(one.name, one.function, ["Any"] * one.arguments, one.result, one.span)
+            for one in text.functions
+        ]
+        predicates = [
+            callbacks.predicate(
+                one.name,
+                one.foreign.name,
+                list(map(scallops, one.foreign.kinds)),
+                len(one.foreign.inputs),
+                one.foreign.function,
+                one.span,
             )
-        for other in text.predicates:
-            foreign = other.foreign
-            context.register_foreign_predicate(
-                callbacks.predicate(
-                    other.name,
-                    foreign.name,
-                    foreign.kinds,
-                    len(foreign.inputs),
-                    foreign.function,
-                    other.span,
-                )
-            )
+            for one in text.predicates
+        ]
 
         def build() -> None:
+            for function in functions:
+                context.register_foreign_function(function)
+            for predicate in predicates:
+                context.register_foreign_predicate(predicate)
             context.add_program(text.text)
             for name, row in text.constants:
                 context.add_facts(name, [(None, row)])
@@ -201,8 +197,6 @@ class Inside(ScallopContext, scallopy.ScallopContext):  # type: ignore[misc]
         items = [item for item in self._items if not isinstance(item, Query)]
 
         def build() -> None:
-            for what, one in self._registered:
-                getattr(context, f"register_foreign_{what}")(one)
             for function in self._functions.values():
                 context.register_foreign_function(
                     callbacks.function(
@@ -228,7 +222,7 @@ class Inside(ScallopContext, scallopy.ScallopContext):  # type: ignore[misc]
                         _WHERE,
                     )
                 )
-            context.add_program("\n".join(map(_text_of, items)))
+            context.add_program("\n".join(map(_written, items)))
             context.set_non_incremental()
             context.compile()
 
@@ -276,9 +270,6 @@ def _is_plain(items: Sequence[Item]) -> bool:
     return True
 
 
-def _text_of(item: Item) -> str:
-    """An item as it was written; one that was added by itself lacks its first word."""
-    attributes = "".join(f"{attribute.span} " for attribute in item.attributes)
-    text = str(item.span)
-    bare = not isinstance(item, Fact | FactSet | Rule) or text.startswith("rel")
-    return attributes + (text if bare else f"rel {text}")
+def _written(item: Item) -> str:
+    """An item with its attributes, as it was written."""
+    return " ".join([*(str(attribute.span) for attribute in item.attributes), adapted.text_of(item)])

@@ -31,7 +31,7 @@ from ._elaboration import (
     core_variables,
     typed_variables,
 )
-from ._entities import EntityText, entity_of
+from ._entities import EntityText, entity_of, text_of
 from ._functions import FUNCTIONS
 from ._inference import Cell, Inference
 from ._ir import (
@@ -479,7 +479,10 @@ class _Lowering:
         if kind == "if":
             return _conditional(arguments, result)
         function = self.elaboration.functions[node.name]
-        return Apply(function.implement(types, result), arguments, kind=result)
+        called = function.implement(types, result)
+        if function.result == "Entity":
+            return Apply(lambda *values: text_of(called(*values)), arguments, kind="String")
+        return Apply(called, arguments, kind=result)
 
     def operation(
         self, op: str, types: tuple[str, ...], arguments: tuple[Term, ...], span: Span
@@ -712,7 +715,8 @@ class _Lowering:
         for variant in self.declarations.variants.values():
             names = tuple([Var(f"@{i}#") for i in range(len(variant.types) + 1)])
             function = self._parts(variant)
-            parts = Generator(f"parts of {variant.name}", function, (raw,), names, span)
+            kinds = ("String", "Entity", *variant.types)
+            parts = Generator(f"parts of {variant.name}", function, (raw,), names, span, kinds)
             self.derive(variant.relation, names, [*order[: position + 1], parts], span, True)
 
     def without_other_entities(
@@ -741,10 +745,8 @@ class _Lowering:
     def _parts(self, variant: Variant) -> Callable[[Any], Any]:
         variants = self.declarations.variants
 
-        def parts(raw: Any) -> list[tuple[None, tuple[Hashable, ...]]]:
-            if not isinstance(raw, str):
-                return []
-            rows = EntityText.parse(raw, variants).parts.get(variant.name, ())
+        def parts(raw: str) -> list[tuple[None, tuple[Hashable, ...]]]:
+            rows = EntityText.read(raw, variants).parts.get(variant.name, ())
             return [(None, row) for row in rows]
 
         return parts
@@ -906,13 +908,9 @@ class _Lowering:
         return tuple([self.made.get(one.name) or self.term(one) for one in part.arguments])
 
     def parsed(self, raw: Term) -> Term:
-        """The entity that a value is, or is the text of."""
+        """The entity that a text is that of."""
         variants = self.declarations.variants
-
-        def parse(value: Any) -> Hashable:
-            return EntityText.parse(value, variants).entity if isinstance(value, str) else value
-
-        return Apply(parse, (raw,), kind="Entity")
+        return Apply(lambda text: EntityText.read(text, variants).entity, (raw,), kind="Entity")
 
     def atom(self, part: CoreAtom) -> Atom:
         name = part.relation
@@ -960,9 +958,12 @@ class _Lowering:
         terms = [None if one.kind == "wild" else self.term(one) for one in part.arguments]
         self.check_inputs(part, terms[: predicate.bound], f"foreign predicate `{predicate.name}`")
         function = predicate.implement(tuple([self.types.type(one) for one in part.generics]))
+        kinds = [self.types.type(one.cell) for one in part.arguments]
         after: list[Literal] = []
         for i in range(predicate.bound, len(terms)):
             term = terms[i]
+            if predicate.types[i] == "Entity":
+                kinds[i] = "String"
             if predicate.types[i] == "Entity" and term is not None:
                 name = f"{self.new_name('@raw')}"
                 raw = Typed("var", name, (), part.arguments[i].cell, part.span)
@@ -973,8 +974,10 @@ class _Lowering:
                 after.append(literal)
         inputs = tuple([term for term in terms[: predicate.bound] if term is not None])
         outputs = tuple(terms[predicate.bound :])
-        kinds = tuple([self.types.type(one.cell) for one in part.arguments])
-        return [Generator(predicate.name, function, inputs, outputs, part.span, kinds), *after]
+        if "Entity" in predicate.types[predicate.bound :]:
+            function = _texts_of(function, predicate.types[predicate.bound :])
+        name = predicate.name
+        return [Generator(name, function, inputs, outputs, part.span, tuple(kinds)), *after]
 
     def negated(self, part: CoreAtom, counts: Mapping[str, int]) -> Negated:
         """A negated atom; of variables that occur nowhere else there must be no values at all."""
@@ -1373,6 +1376,26 @@ def _conditional(arguments: tuple[Term, ...], kind: str) -> Term:
         return then(values) if condition(values) else otherwise(values)
 
     return Apply(choose, tuple(map(Var, leaves)), kind=kind)
+
+
+def _texts_of(function: Callable[..., Any], kinds: Sequence[str]) -> Callable[..., Any]:
+    """A foreign predicate that gives all entities as texts."""
+
+    def with_texts(*inputs: Any) -> list[tuple[Any, tuple[Hashable, ...]]]:
+        return [
+            (
+                tag,
+                tuple(
+                    [
+                        text_of(value) if kind == "Entity" else value
+                        for kind, value in zip(kinds, outputs, strict=True)
+                    ]
+                ),
+            )
+            for tag, outputs in function(*inputs)
+        ]
+
+    return with_texts
 
 
 def _closure(root: Term, leaves: Mapping[str, int]) -> Callable[[tuple[Hashable, ...]], Hashable]:

@@ -374,7 +374,7 @@ class _Planner:
         left, right = literal.left, literal.right
         if self.known(left) and self.known(right):
             self.plan.steps.append(
-                Filter(Apply(_same, (left, right), "{0} == {1}", "bool", "{0} == {1}"))
+                Filter(Apply(_same, (left, right), "{0} == {1}", "bool", "({0} == {1})"))
             )
             return True
         if self.known(left):

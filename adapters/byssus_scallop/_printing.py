@@ -41,7 +41,7 @@ from ._ir import (
 )
 from ._syntax import Span
 
-__all__ = ["Coin", "NotPrinted", "Printed", "printed"]
+__all__ = ["Coin", "NotPrinted", "Printed", "printed", "scallops"]
 
 _OURS = "byssus_"
 _TRUE = "byssus_true"
@@ -50,7 +50,7 @@ _VARIABLE = re.compile(r"\bbyssus_v\d+\b")
 _PLAIN = re.compile(r"[ !#-\[\]-~]*")  # printable, without quotes and backslashes
 
 
-_COMPARISONS = frozenset(f"({{0}} {op} {{1}})" for op in ("==", "!=", "<", "<=", ">", ">="))
+_COMPARISONS = frozenset(f"({{0}} {op} {{1}})" for op in ("!=", "<", "<=", ">", ">="))
 _INTEGERS = frozenset(f"{sign}{size}" for sign in "iu" for size in (8, 16, 32, 64, 128, "size"))
 _RESULTS = _INTEGERS | {"bool", "char", "String", "f32", "f64", "Entity"}
 """The types of what Scallop takes from Python."""
@@ -180,7 +180,7 @@ class _Printer:
                 raise NotPrinted(f"{name} has a column of type {kind}")
             ident = self.found.names[name] = name if plain else f"{_OURS}r{i}"
             self.declare(ident, relation.types)
-        self.functions: dict[tuple[int, int, int], Called] = {}
+        self.functions: dict[tuple[int, str, int, int], Called] = {}
         self.variables: dict[str, str] = {}
         self.parts: list[str] = []
         self.count = self.joined = 0
@@ -198,6 +198,9 @@ class _Printer:
 
     def rule(self, rule: Rule) -> None:
         self.variables, self.parts, self.count, self.span = {}, [], 0, rule.span
+        kinds = [type(step) for step in rule.steps]
+        if Foreign in kinds and Scan not in kinds[: kinds.index(Foreign)]:
+            self.parts.append(f"{_TRUE}()")  # else Scallop may find nothing to begin with
         for step in rule.steps:
             self.step(step)
         head = self.found.names[rule.head]
@@ -302,7 +305,8 @@ class _Printer:
         text = self.term(term)
         if isinstance(term, Apply) and term.written in _COMPARISONS:
             return text[1:-1]  # in parentheses it is no formula
-        return f"{text} == true"
+        # Of what is computed Scallop takes `== true` for an assignment, and checks nothing.
+        return f"{text} != false"
 
     # Terms
 
@@ -356,8 +360,11 @@ class _Printer:
         plain = type(value) is str and _PLAIN.fullmatch(value) and _OURS not in value
         if plain and const.kind in ("String", ""):
             return f'"{value}"'
+        kind = const.kind or _kind(value)
+        if kind in _REFUSED:
+            raise NotPrinted(f"there is a constant of type {kind}", self.span)
         name = f"{_OURS}const_{len(self.found.constants)}"
-        self.declare(name, [const.kind or _kind(value)])
+        self.declare(name, [kind])
         self.found.constants.append((name, (value,)))
         variable = self.fresh()
         self.parts.append(f"{name}({variable})")
@@ -365,7 +372,7 @@ class _Printer:
 
     def called(self, node: Apply) -> Called:
         count = len(node.arguments)
-        key = id(node.function), count, self.span.start
+        key = id(node.function), node.kind, count, self.span.start
         if key not in self.functions:
             name = f"{_OURS}f{len(self.found.functions)}"
             if node.kind not in _RESULTS:

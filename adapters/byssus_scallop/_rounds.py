@@ -24,6 +24,7 @@ from ._engine import Engine, Limits, Row, Run, TooManyCalls, aggregated
 from ._ir import Aggregate, BlackBoxRelation, Program
 from ._printing import Coin
 from ._syntax import Span
+from ._values import Entity
 
 __all__ = ["ScallopEngine", "panics"]
 
@@ -86,6 +87,10 @@ class _Tables(dict[str, dict[Row, T]]):
     def __missing__(self, name: str) -> dict[Row, T]:
         read = self.context.relation(self.engine.names.get(name, name))
         found = {row: tag for tag, row in read if self.tags.possible(tag)}
+        declared = self.engine.program.relations.get(name)
+        if declared is not None and "Entity" in declared.types:
+            kinds = declared.types  # Scallop has numbers
+            found = {_entities(row, kinds): tag for row, tag in found.items()}
         self[name] = found
         return found
 
@@ -152,17 +157,18 @@ class _Rounds(Generic[T]):
     def round(self, given: Mapping[str, list[tuple[T, Row]]]) -> _Tables[T]:
         """One run of a copy of the context."""
         callbacks, names = self.engine.callbacks, self.engine.names
-        context = self.engine.context.clone()
+        context, possible = self.engine.context.clone(), self.tags.possible
         callbacks.start(self.tags, self.deadline, self.limits.tuples)
 
         def run() -> None:
             for name, facts in given.items():
                 context.add_facts(names.get(name, name), facts)
             for name, rows in self.derived.items():
-                facts = [(tag, row) for row, tags in rows.items() for tag in tags]
+                facts = [(tag, row) for row, tags in rows.items() for tag in tags if possible(tag)]
                 context.add_facts(names[name], facts)
             for name, tossed in self.tossed.items():
-                context.add_facts(name, [(tag, row) for row, tag in tossed.items()])
+                facts = [(tag, row) for row, tag in tossed.items() if possible(tag)]
+                context.add_facts(name, facts)
             if self.limits.iterations is not None:
                 context.set_iter_limit(self.limits.iterations)
             context.run()
@@ -300,6 +306,15 @@ class _Rounds(Generic[T]):
                 some = tags.alternatives((box.name, row), [p for p, _ in uncertain])
                 for (_, values), tag in zip(uncertain, some, strict=True):
                     new[(*first, *values)].append(tags.mult(given, tag))
+
+
+def _entities(row: Row, kinds: Sequence[str]) -> Row:
+    return tuple(
+        [
+            Entity(value) if kind == "Entity" else value  # type: ignore[call-overload]
+            for value, kind in zip(row, kinds, strict=True)
+        ]
+    )
 
 
 def panics(run: Any) -> BaseException | None:

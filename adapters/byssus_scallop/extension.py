@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import Any
 
 from byssus import ByssusError
 
-__all__ = ["provenance"]
+__all__ = ["loaded", "provenance"]
 
 
 def provenance(name: str, **options: Any) -> Any:
     """One of byssus's provenances, for a context of scallopy's own.
 
-    The contexts and forward functions that are made with it run whole batches at once, as those of
-    `byssus_scallop` do. What failed calls have lost is in `lost` of the provenance, what the last
-    run has chosen in `plan()`.
+    The contexts and forward functions that scallopy makes with it are those of `byssus_scallop`
+    with `backend="scallopy"`: they run whole batches at once, and have `lost`, `plan()`,
+    `distribution()` and `register_blackbox()`.
 
     Args:
         name: "exact", "sampled", "mixed" or "auto".
@@ -23,12 +24,16 @@ def provenance(name: str, **options: Any) -> Any:
     Example:
         >>> ctx = scallopy.ScallopContext(custom_provenance=byssus_scallop.provenance("exact"))
     """
+    return loaded("provenance()").Provenance(name, **options)
+
+
+def loaded(what: str) -> ModuleType:
+    """The module that teaches scallopy; only when it is used, for it needs scallopy."""
     try:
-        # Only when it is used: this one needs scallopy.
-        from ._extension import Provenance
+        from . import _extension
     except ImportError as error:
         raise ByssusError(
-            f"provenances for scallopy need scallopy ({error}): install it as its own site says, "
-            "https://www.scallop-lang.org; `byssus doctor` says what there is"
+            f"byssus_scallop.{what} needs Scallop's Python package ({error}): install it as its "
+            "own site says, https://www.scallop-lang.org; `byssus doctor` says what there is"
         ) from error
-    return Provenance(name, **options)
+    return _extension

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -53,6 +54,12 @@ def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         if request.node.get_closest_marker("embedded"):  # one case of a test
             pytest.skip(f"a difference: {request.node.get_closest_marker('embedded').args[0]}")
         pytest.importorskip("scallopy", reason="scallopy is not installed")
+        # Not "auto", which would run on the embedded engine what Scallop cannot.
+        from byssus_scallop._inside import Inside
+
+        monkeypatch.setattr(
+            Inside, "__init__", functools.partialmethod(Inside.__init__, backend="scallopy")
+        )
     monkeypatch.setattr(running, "BACKEND", name)
     chosen = context._context_class
 
