@@ -15,7 +15,7 @@ from scallopy.scallopy import InternalScallopContext
 
 from byssus import ByssusError
 
-from ._rounds import panics
+from ._callbacks import panics
 from ._syntax import Fact, FactSet, Item, Rule
 from .attribute import (
     AttributeAction,
@@ -71,6 +71,12 @@ def predicate(given: Any, resolve: Callable[[str], str] = str) -> Any:
     """A foreign predicate of scallopy as one of byssus; anything else as it is."""
     if not isinstance(given, scallopy.ForeignPredicate):
         return given
+    if given.tag_type not in ("none", "prob", "bool", "diff-prob"):
+        raise ByssusError(
+            f"the foreign predicate {given.name} has tags of type {given.tag_type!r}: give None, "
+            "float, bool or Tensor; results that exclude one another are those of a black box that "
+            "returns a dictionary from results to probabilities"
+        )
     made: ForeignPredicate = foreign_predicate(
         given.name,
         [resolve(kind.type) for kind in given.type_params],

@@ -1,7 +1,7 @@
 """What Scallop's engine calls while it runs: a provenance over any `Tags`, functions, predicates.
 
 An exception that leaves a callback is a panic in Rust. So it is kept, from then on every callback
-answers with zero, so that the run ends soon, and `finish` raises it.
+answers with zero, so that the run ends soon, and `run` raises it. So is what a signal raises.
 
 Scallop loses the tags of foreign predicates under a custom provenance: it takes `one()` for each.
 It calls `one()` right after the predicate, once for each tuple that was yielded and in their order,
@@ -10,10 +10,15 @@ so `one()` gives the tags that are due.
 
 from __future__ import annotations
 
+import functools
+import os
+import signal
+import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from types import SimpleNamespace
+from pathlib import Path
+from types import FrameType, SimpleNamespace
 from typing import Any, Generic, TypeVar
 
 from byssus import ByssusError, CompilationLimit
@@ -24,13 +29,17 @@ from ._operators import Dropped
 from ._syntax import Span
 from ._types import FAMILIES
 
-__all__ = ["Callbacks"]
+__all__ = ["CERTAIN", "Callbacks", "panics"]
 
 T = TypeVar("T")
+R = TypeVar("R")
 Row = tuple[Hashable, ...]
 
-_GRACE = 10.0
+_GRACE = 1.0
 """Seconds in which a run that has failed may end by itself, before it is broken off."""
+
+CERTAIN: Any = object()
+"""A tag whose product with any other is one: that of a fact which makes others certain."""
 
 _OFTEN = 1024
 _DERIVATIONS = 10
@@ -43,13 +52,16 @@ _PREDICATES = frozenset(
 
 
 class Callbacks(Generic[T]):
-    """A provenance as Scallop calls it. One run at a time, between `start` and `finish`.
+    """A provenance as Scallop calls it. One run at a time, each begun by `start`.
 
     Attributes:
         dropped: how many tuples were dropped, by place and reason.
+        left: see `OwnContext`.
     """
 
     def __init__(self) -> None:
+        self.left: list[Any] = []
+        self._stderr: int | None = None
         self.start(Unit(), None)  # type: ignore[arg-type]
 
     def start(self, tags: Tags[T], deadline: float | None, tuples: int | None = None) -> None:
@@ -68,13 +80,40 @@ class Callbacks(Generic[T]):
         self._deadline = deadline
         self._most = tuples
         self._operations = self._derived = 0
+        self._raises = False
         for name in ("one", "add", "mult", "negate", "saturated", "discard"):
             vars(self).pop(name, None)
 
-    def finish(self) -> None:
-        """Raise what was raised during the run."""
+    def run(self, work: Callable[[], Any]) -> None:
+        """Let Scallop work, and raise in the end what was raised in between."""
+        main = threading.current_thread() is threading.main_thread()
+        handler = signal.getsignal(signal.SIGINT) if main else None
+        if callable(handler):
+            signal.signal(signal.SIGINT, functools.partial(self._interrupted, handler))
+        try:
+            panic = panics(work)
+        finally:
+            if callable(handler):
+                signal.signal(signal.SIGINT, handler)
+            if self._stderr is not None:
+                os.dup2(self._stderr, 2)
+                os.close(self._stderr)
+                self._stderr = None
         if self.error is not None:
             raise self.error
+        if panic is not None:
+            raise ByssusError(f"Scallop: {panic}") from panic
+
+    def _interrupted(
+        self, handler: Callable[..., Any], number: int, frame: FrameType | None
+    ) -> None:
+        """Do what is done at an interrupt, but raise nothing into Rust."""
+        try:
+            handler(number, frame)
+        except BaseException as error:
+            if self._raises:
+                raise
+            self.fail(error)
 
     # The provenance
 
@@ -111,6 +150,8 @@ class Callbacks(Generic[T]):
             self._operations += 1
             if not self._operations % _OFTEN:
                 self._check()
+            if a is CERTAIN or b is CERTAIN:
+                return self._tags.one
             return self._tags.mult(a, b)
         except BaseException as error:
             return self.fail(error)
@@ -136,7 +177,7 @@ class Callbacks(Generic[T]):
             self._derived += 1
             if not self._derived % _OFTEN:
                 self._check()
-            return not self._tags.possible(tag)
+            return tag is not CERTAIN and not self._tags.possible(tag)
         except BaseException as error:
             self.fail(error)
             return True
@@ -150,15 +191,24 @@ class Callbacks(Generic[T]):
             end = time.monotonic() + _GRACE
 
             def nothing(*_: Any) -> T:
-                # Of what goes on and on, such as a recursion without end, there is no other way
-                # out than a panic. It is in a copy of the context.
                 if time.monotonic() > end:
-                    raise error
+                    self._panic(error)
                 return zero
 
             vars(self).update(one=nothing, add=nothing, mult=nothing, negate=nothing)
             vars(self).update(saturated=lambda *_: True, discard=lambda _: True)
         return zero
+
+    def _panic(self, error: BaseException) -> None:
+        """Leave Rust: of what goes on and on, such as a large join, there is no other way out.
+
+        It is in a copy of the context. What Rust writes of it is no news.
+        """
+        if self._stderr is None:
+            self._stderr = os.dup(2)
+            with Path(os.devnull).open("wb") as nowhere:
+                os.dup2(nowhere.fileno(), 2)
+        raise error
 
     def _check(self) -> None:
         if self._due:
@@ -200,7 +250,7 @@ class Callbacks(Generic[T]):
             if self.error is not None:
                 return None
             try:
-                return function(*values)
+                return self._called(function, *values)
             except (ByssusError, KeyboardInterrupt, SystemExit) as error:
                 self.fail(error)
             except Exception as error:
@@ -284,7 +334,7 @@ class Callbacks(Generic[T]):
         """The tuples of a predicate, evaluated once for the same arguments."""
         if (name, row) not in self._known:
             try:
-                found = list(function(*row))
+                found = self._called(lambda: list(function(*row)))
             except (ByssusError, KeyboardInterrupt, SystemExit):
                 raise
             except Exception as error:
@@ -294,6 +344,14 @@ class Callbacks(Generic[T]):
                 (self._fact((name, row, i), tag), outputs) for i, (tag, outputs) in enumerate(found)
             ]
         return self._known[name, row]
+
+    def _called(self, function: Callable[..., R], *arguments: Any) -> R:
+        """Call what may take its time: an interrupt ends it."""
+        self._raises = True
+        try:
+            return function(*arguments)
+        finally:
+            self._raises = False
 
     def _fact(self, key: Hashable, tag: Any) -> T:
         if tag is None or tag is True:
@@ -306,6 +364,17 @@ class Callbacks(Generic[T]):
                 str(error) if isinstance(error, Dropped) else f"{type(error).__name__}: {error}"
             )
             self.dropped[where, reason] += 1
+
+
+def panics(work: Callable[[], Any]) -> BaseException | None:
+    """The error that Scallop ends with, if it does; a panic in Rust is no `Exception`."""
+    try:
+        work()
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        return error
+    return None
 
 
 class _Predicate(SimpleNamespace):

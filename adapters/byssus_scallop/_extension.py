@@ -7,7 +7,6 @@ once; and plugins are found on every version of Python.
 
 from __future__ import annotations
 
-import functools
 import itertools
 from argparse import ArgumentParser
 from collections.abc import Callable, Hashable, Sequence
@@ -23,7 +22,7 @@ from scallopy.utils import HistoryAction
 from byssus import ByssusError
 from byssus._calls import Failure
 
-from ._blackbox import BlackBoxDeclaration
+from ._blackbox import Answer, BlackBoxDeclaration
 from ._inside import Inside
 from ._loading import load
 from ._syntax import Source
@@ -33,7 +32,9 @@ from .context import BYSSUS, ScallopContext
 __all__ = ["BlackBoxPlugin", "Plugin", "PluginRegistry", "Provenance", "scallops_own"]
 
 _Row = tuple[Hashable, ...]
+_TAG = "exclusive-prob"
 _ROUNDS = 1_000
+_KEPT = 1_000_000
 
 
 class Provenance(scallopy.ScallopProvenance):  # type: ignore[misc]
@@ -116,17 +117,12 @@ class BlackBoxPlugin(Plugin):  # type: ignore[misc]
         """Make `@blackbox` known to a context; before the programs that use it."""
         if isinstance(ctx, Inside) or isinstance(ctx._internal, _Asking):
             return
-        ctx._internal = _Asking(ctx._internal)
+        ctx._internal = _Asking(ctx._internal, ctx.provenance)
         # A context is unpickled by doing again what was done to it.
-        ctx._history_actions.append(HistoryAction(_again.__name__, (), {}))
+        ctx._history_actions.append(HistoryAction("_load_byssus", (), {}))
 
 
-def _again(context: Any) -> None:
-    BlackBoxPlugin().load_into_ctx(context)
-
-
-_again.__name__ = "_load_byssus"
-setattr(scallopy.ScallopContext, _again.__name__, _again)
+scallopy.ScallopContext._load_byssus = lambda self: BlackBoxPlugin().load_into_ctx(self)
 
 
 def _found_entry_points(
@@ -148,9 +144,9 @@ class _Asking:
     What a run asks of them is evaluated together, and the run repeated with the answers.
     """
 
-    def __init__(self, real: Any) -> None:
+    def __init__(self, real: Any, provenance: str) -> None:
         self.real = real
-        self.calls = _Calls()
+        self.calls = _Calls(provenance)
         # It reads declarations, and knows the types that they name.
         self.known = ScallopContext(no_stdlib=True, backend="embedded")
         attribute = scallopy.ForeignAttributeProcessor("blackbox", self.calls.declared)
@@ -163,14 +159,15 @@ class _Asking:
 
     def clone(self) -> _Asking:
         """An independent copy; the answers of calls are shared."""
-        other = object.__new__(_Asking)
-        vars(other).update(vars(self), real=self.real.clone(), known=self.known.clone())
-        return other
+        return self._with(self.real.clone())
 
     def clone_with_new_provenance(self, *arguments: Any) -> _Asking:
         """A copy under another provenance."""
-        other = self.clone()
-        other.real = self.real.clone_with_new_provenance(*arguments)
+        return self._with(self.real.clone_with_new_provenance(*arguments))
+
+    def _with(self, real: Any) -> _Asking:
+        other = object.__new__(_Asking)
+        vars(other).update(vars(self), real=real, known=self.known.clone())
         return other
 
     def import_file(self, file_name: str) -> None:
@@ -193,7 +190,8 @@ class _Asking:
             # Scallop may say more of it; only if there are black boxes byssus has to read it.
             self.calls.fault, items = error, []
         added = self.known._processed(items)
-        trial = self.real.clone()
+        # A copy of a context loses the files that its relations are loaded from.
+        trial = self.real.clone() if added.boxes else self.real
         for box in added.boxes.values():
             self.calls.register(box, trial)
         found = add(trial)
@@ -201,32 +199,34 @@ class _Asking:
         self.known._items += tuple(added.items)
         return found
 
+    def set_non_incremental(self) -> None:
+        """The facts have to be there when a run is repeated."""
+
     def run(self) -> None:
         """Derive everything."""
-
-        def once() -> Any:
-            trial = self.real.clone()
-            trial.run()
-            return trial
-
-        self.real = self.calls.complete(once)
+        self.calls.complete(self.real.run)
 
     def run_batch(self, outputs: Any, inputs: Any, parallel: bool) -> Any:
         """Run for each example."""
         # Scallop's threads would wait for one another where they call Python code.
-        parallel = parallel and not self.calls.boxes
+        parallel = parallel and not self.calls.names
         return self.calls.complete(lambda: self.real.run_batch(outputs, inputs, parallel))
 
 
 class _Calls:
-    """What black boxes have been asked and have answered."""
+    """What black boxes have been asked.
 
-    def __init__(self) -> None:
-        self.boxes: dict[str, BlackBoxDeclaration] = {}
-        self.answers: dict[tuple[str, _Row], list[tuple[Any, _Row]]] = {}
-        self.asked: dict[tuple[str, _Row], None] = {}
-        self.error: BaseException | None = None
+    Attributes:
+        names: of the black boxes.
+        fault: in the program that byssus read last.
+    """
+
+    def __init__(self, provenance: str) -> None:
+        self.provenance = provenance
+        self.names: set[str] = set()
         self.fault: ByssusError | None = None
+        self.asked: dict[tuple[_Box, _Row], None] = {}
+        self.error: BaseException | None = None
         # Answers with one number exclude one another; Scallop numbers those of facts from 0.
         self.numbers = itertools.count(1 << 32)
 
@@ -234,7 +234,7 @@ class _Calls:
         """What Scallop does with a declaration: it leaves it out, for it is registered."""
         name = item.function_decl_name() if item.is_function_decl() else None
         name = item.relation_decl(0).name.name if name is None else name
-        if name not in self.boxes:
+        if name not in self.names:
             raise ByssusError(f"@blackbox: byssus cannot read this program: {self.fault}")
         return scallopy.attribute.RemoveItemAction()
 
@@ -251,31 +251,18 @@ class _Calls:
                     f"{box.name} has a {kind}, which Scallop does not give to Python code: take "
                     "String"
                 )
-        self.boxes[box.name] = box
+        self.names.add(box.name)
         kinds = [SimpleNamespace(kind="base", type=kind) for kind in box.types]
+        bound, free = kinds[: box.bound], kinds[box.bound :]
+        asked = _Box(box, self)
         if box.function:
-            foreign = scallopy.ForeignFunction(
-                functools.partial(self._value, box.name),
-                box.name,
-                [],
-                kinds[:-1],
-                [],
-                None,
-                kinds[-1],
-                suppress_warning=True,
+            context.register_foreign_function(
+                scallopy.ForeignFunction(asked.value, box.name, [], bound, [], None, *free, True)
             )
-            context.register_foreign_function(foreign)
-            return
-        foreign = scallopy.ForeignPredicate(
-            functools.partial(self._ask, box.name),
-            box.name,
-            [],
-            kinds[: box.bound],
-            kinds[box.bound :],
-            "exclusive-prob",
-            suppress_warning=True,
-        )
-        context.register_foreign_predicate(foreign)
+        else:
+            context.register_foreign_predicate(
+                scallopy.ForeignPredicate(asked.ask, box.name, [], bound, free, _TAG, True)
+            )
 
     def complete(self, run: Callable[[], Any]) -> Any:
         """Run, answer what was asked, and run again, until nothing new is asked."""
@@ -288,47 +275,64 @@ class _Calls:
                 return result
             # What other black boxes are asked may depend on the answers of this one.
             first = next(iter(self.asked))[0]
-            self._answer(self.boxes[first], [row for name, row in self.asked if name == first])
-        raise self.boxes[first].span.error(
-            f"{first} has been asked {_ROUNDS} times in a row for something new: bound the "
-            "recursion that calls it, or set an iteration limit"
+            first.answer([row for box, row in self.asked if box is first])
+        raise first.box.span.error(
+            f"{first.box.name} has been asked {_ROUNDS} times in a row for something new: bound "
+            "the recursion that calls it, or set an iteration limit"
         )
 
-    def _answer(self, box: BlackBoxDeclaration, rows: Sequence[_Row]) -> None:
-        free = box.types[box.bound :]
+
+class _Box:
+    """A black box as Scallop calls it, with its answers."""
+
+    def __init__(self, box: BlackBoxDeclaration, calls: _Calls) -> None:
+        self.box = box
+        self.calls = calls
+        self.answers: dict[_Row, list[tuple[Any, _Row]]] = {}
+
+    def ask(self, *given: Any) -> list[tuple[Any, _Row]]:
+        """The answers, with their tags; what is raised would be printed, and forgotten."""
+        box, calls = self.box, self.calls
+        try:
+            row = tuple(
+                convert(value, kind, f"argument {i} of {box.name}")
+                for i, (value, kind) in enumerate(zip(given, box.types, strict=False))
+            )
+            if row not in self.answers:
+                calls.asked[self, row] = None
+            return self.answers.get(row, [])
+        except BaseException as error:
+            calls.error = calls.error or error
+            return []
+
+    def value(self, *given: Any) -> Any:
+        """The answer of a function; where there is none, it raises, which drops the tuple."""
+        return self.ask(*given)[0][1][0]
+
+    def answer(self, rows: Sequence[_Row]) -> None:
+        """Call it on tuples."""
+        box = self.box
+        if len(self.answers) > _KEPT:
+            self.answers.clear()
         for row, outcome in zip(rows, box.box.evaluate(rows), strict=True):
             # What fails and is discarded has no answers.
             answers = [] if isinstance(outcome, Failure) else box.convert(outcome)
-            number = next(self.numbers)
-            found = self.answers[box.name, row] = []
-            for given, values in answers:
-                probability = 1.0 if given is None else float(given)
-                outputs = tuple(map(export, values, free))
-                if probability > 0:
-                    alone = number if probability < 1 else next(self.numbers)
-                    found.append(((probability, alone), outputs))
-            if box.function and any(probability < 1 for (probability, _), _ in found):
+            self.answers[row] = self.tagged(answers)
+
+    def tagged(self, answers: Sequence[Answer]) -> list[tuple[Any, _Row]]:
+        """Answers with tags as Scallop reads them."""
+        box, numbers = self.box, self.calls.numbers
+        found, together = [], next(numbers)
+        for given, values in answers:
+            probability = 1.0 if given is None else float(given)
+            if probability < 1 and (box.function or self.calls.provenance == "custom"):
                 raise box.span.error(
-                    f"${box.name} answers with probabilities, which functions lose under "
-                    f"Scallop's provenances: declare it as a relation, `type {box.name}"
-                    "(bound ..., result)`, or take one of byssus's provenances"
+                    f"{box.name} answers with probabilities, which Scallop loses for functions and "
+                    "under custom provenances: take one of byssus's provenances; or declare a "
+                    f"relation, `type {box.name}(bound ..., result)`, and take one of Scallop's"
                 )
-
-    def _ask(self, name: str, *given: Any) -> list[tuple[Any, _Row]]:
-        """What Scallop calls. What it raises would be printed, and forgotten."""
-        try:
-            kinds = self.boxes[name].types
-            row = tuple(
-                convert(value, kind, f"argument {i} of {name}")
-                for i, (value, kind) in enumerate(zip(given, kinds, strict=False))
-            )
-            if (name, row) not in self.answers:
-                self.asked[name, row] = None
-            return self.answers.get((name, row), [])
-        except BaseException as error:
-            self.error = self.error or error
-            return []
-
-    def _value(self, name: str, *given: Any) -> Any:
-        """What Scallop calls for a function; to raise drops the tuple."""
-        return self._ask(name, *given)[0][1][0]
+            if probability > 0:
+                number = together if probability < 1 else next(numbers)
+                outputs = tuple(map(export, values, box.types[box.bound :]))
+                found.append(((probability, number), outputs))
+        return found

@@ -15,13 +15,13 @@ from scallopy.scallopy import InternalScallopContext
 from byssus import ByssusError
 
 from . import _adapted as adapted
-from ._callbacks import Callbacks
+from ._callbacks import CERTAIN, Callbacks, panics
 from ._engine import Engine, Row
 from ._inputs import Entry
 from ._ir import Program, Relation
 from ._lowering import Lowered
 from ._printing import Coin, NotPrinted, printed, scallops
-from ._rounds import ScallopEngine, panics
+from ._rounds import OwnContext, ScallopEngine
 from ._syntax import Fact, FactSet, Item, Query, Rule, Source, Span
 from .context import BYSSUS, ScallopContext
 from .input_output import CSVFileOptions
@@ -39,7 +39,6 @@ class Inside(ScallopContext, scallopy.ScallopContext):  # type: ignore[misc]
     """
 
     def __init__(self, *arguments: Any, backend: str = "auto", **options: Any) -> None:
-        self._callbacks: Callbacks[Any] = Callbacks()
         # Where Scallop cannot run a program, the embedded engine may.
         self._falls_back = backend == "auto"
         super().__init__(*arguments, **options)
@@ -47,13 +46,13 @@ class Inside(ScallopContext, scallopy.ScallopContext):  # type: ignore[misc]
     # What scallopy's own code reads
 
     @property
-    def _internal(self) -> Any:
+    def _internal(self) -> OwnContext | None:
         engine = self._ready()
         return engine.context if isinstance(engine, ScallopEngine) else None
 
     @property
-    def _custom_provenance(self) -> Any:
-        return self._callbacks
+    def _custom_provenance(self) -> Callbacks[Any] | None:
+        return None if self._internal is None else self._internal.callbacks
 
     # The program
 
@@ -100,13 +99,6 @@ class Inside(ScallopContext, scallopy.ScallopContext):  # type: ignore[misc]
         assert isinstance(other, Inside)
         return other
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_callbacks": None}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        self._callbacks = Callbacks()
-
     # Inside
 
     def _extend(self, items: Sequence[Item], tags: Mapping[str, Any] | None = None) -> None:
@@ -138,95 +130,81 @@ class Inside(ScallopContext, scallopy.ScallopContext):  # type: ignore[misc]
                     raise
         return self._engine
 
-    def _context(self) -> Any:
-        """A context of Scallop's, without rules."""
-        context: Any = InternalScallopContext(
-            provenance="custom", custom_provenance=self._callbacks
-        )
-        context.enable_tensor_registry()
-        return context
-
     def _in_normal_form(self, program: Program) -> ScallopEngine:
         """The program as byssus understands it."""
         text = printed(program)
-        callbacks, context = self._callbacks, self._context()
-        functions = [
-            callbacks.function(one.name, one.function, ["Any"] * one.arguments, one.result, one.span)
-            for one in text.functions
-        ]
-        predicates = [
-            callbacks.predicate(
-                one.name,
-                one.foreign.name,
-                list(map(scallops, one.foreign.kinds)),
-                len(one.foreign.inputs),
-                one.foreign.function,
-                one.span,
-            )
-            for one in text.predicates
-        ]
+        certain = defaultdict(list)
+        for fact in program.facts:
+            if fact.tag is None and fact.group is None:
+                certain[text.names[fact.relation]].append((None, fact.values))
 
-        def build() -> None:
-            for function in functions:
-                context.register_foreign_function(function)
-            for predicate in predicates:
-                context.register_foreign_predicate(predicate)
-            context.add_program(text.text)
-            for name, row in text.constants:
-                context.add_facts(name, [(None, row)])
-            certain = defaultdict(list)
-            for fact in program.facts:
-                if fact.tag is None and fact.group is None:
-                    certain[text.names[fact.relation]].append((None, fact.values))
-            for name, rows in certain.items():
-                context.add_facts(name, rows)
-            context.set_non_incremental()
-            context.compile()
+        def make() -> OwnContext:
+            callbacks: Callbacks[Any] = Callbacks()
+            functions = [
+                callbacks.function(
+                    one.name, one.function, ["Any"] * one.arguments, one.result, one.span
+                )
+                for one in text.functions
+            ]
+            predicates = [
+                callbacks.predicate(
+                    one.name,
+                    one.foreign.name,
+                    list(map(scallops, one.foreign.kinds)),
+                    len(one.foreign.inputs),
+                    one.foreign.function,
+                    one.span,
+                )
+                for one in text.predicates
+            ]
+            facts: dict[str, list[tuple[Any, Row]]]
+            facts = {name: [(None, row)] for name, row in text.constants}
+            facts[text.certain] = [(CERTAIN, ())]
+            return _compiled(callbacks, functions, predicates, text.text, {**facts, **certain})
 
-        if (error := panics(build)) is not None:
-            raise ByssusError(f"Scallop does not take this program: {error}") from error
         coins: dict[str, list[Coin]] = defaultdict(list)
         for head, coin in text.coins:
             coins[head].append(coin)
         seconds = self._settings.seconds
-        return ScallopEngine(program, context, callbacks, text.names, coins, seconds)
+        return ScallopEngine(program, make(), make, text.names, coins, seconds)
 
     def _as_written(self, fault: ByssusError) -> ScallopEngine:
         """The program as Scallop understands it; if it does not either, there is a fault."""
-        callbacks, context = self._callbacks, self._context()
-        items = [item for item in self._items if not isinstance(item, Query)]
+        text = "\n".join([_written(item) for item in self._items if not isinstance(item, Query)])
+        known = list(self._functions.values()), list(self._predicates.values())
 
-        def build() -> None:
-            for function in self._functions.values():
-                context.register_foreign_function(
-                    callbacks.function(
-                        function.name,
-                        function,
-                        function.arguments,
-                        function.result,
-                        _WHERE,
-                        optional=function.optional,
-                        variadic=function.variadic,
-                        generics=dict(function.generics),
-                        silent=function.suppress_warning,
-                    )
+        def make() -> OwnContext:
+            callbacks: Callbacks[Any] = Callbacks()
+            functions = [
+                callbacks.function(
+                    function.name,
+                    function,
+                    function.arguments,
+                    function.result,
+                    _WHERE,
+                    optional=function.optional,
+                    variadic=function.variadic,
+                    generics=dict(function.generics),
+                    silent=function.suppress_warning,
                 )
-            for predicate in self._predicates.values():
-                context.register_foreign_predicate(
-                    callbacks.predicate(
-                        predicate.name,
-                        predicate.name,
-                        predicate.types,
-                        predicate.bound,
-                        predicate.implement(()),
-                        _WHERE,
-                    )
+                for function in known[0]
+            ]
+            predicates = [
+                callbacks.predicate(
+                    predicate.name,
+                    predicate.name,
+                    predicate.types,
+                    predicate.bound,
+                    predicate.implement(()),
+                    _WHERE,
                 )
-            context.add_program("\n".join(map(_written, items)))
-            context.set_non_incremental()
-            context.compile()
+                for predicate in known[1]
+            ]
+            return _compiled(callbacks, functions, predicates, text, {})
 
-        if (error := panics(build)) is not None:
+        try:
+            context = make()
+        except ByssusError as error:
             raise fault from error
         names = sorted(context.relations())
         relations = {
@@ -235,7 +213,7 @@ class Inside(ScallopContext, scallopy.ScallopContext):  # type: ignore[misc]
         }
         program = Program(relations)
         self._lowered = _Unread(program, {}, {})
-        return ScallopEngine(program, context, callbacks, {}, {}, self._settings.seconds)
+        return ScallopEngine(program, context, make, {}, {}, self._settings.seconds)
 
     def _program_facts(self) -> list[Entry]:
         facts = super()._program_facts()
@@ -257,9 +235,40 @@ class _Unread(Lowered):
         return []
 
 
+def _compiled(
+    callbacks: Callbacks[Any],
+    functions: Sequence[Any],
+    predicates: Sequence[Any],
+    text: str,
+    facts: Mapping[str, Sequence[tuple[Any, Row]]],
+) -> OwnContext:
+    """A context of Scallop's, ready to run."""
+    context = OwnContext(
+        InternalScallopContext(provenance="custom", custom_provenance=callbacks), callbacks
+    )
+
+    def build() -> None:
+        context.enable_tensor_registry()
+        for function in functions:
+            context.register_foreign_function(function)
+        for predicate in predicates:
+            context.register_foreign_predicate(predicate)
+        context.add_program(text)
+        for name, rows in facts.items():
+            context.add_facts(name, rows)
+        context.set_non_incremental()
+        context.compile()
+
+    if (error := panics(build)) is not None:
+        raise ByssusError(f"Scallop does not take this program: {error}") from error
+    return context
+
+
 def _is_plain(items: Sequence[Item]) -> bool:
     """Whether Scallop reads from these items all that they say: no probabilities."""
     for item in items:
+        if any(attribute.name == "file" for attribute in item.attributes):
+            return False  # a copy of a context panics
         if isinstance(item, FactSet):
             if item.exclusive or any(tag is not None for tag, _, _ in item.tuples):
                 return False
@@ -272,4 +281,7 @@ def _is_plain(items: Sequence[Item]) -> bool:
 
 def _written(item: Item) -> str:
     """An item with its attributes, as it was written."""
-    return " ".join([*(str(attribute.span) for attribute in item.attributes), adapted.text_of(item)])
+    spans = [attribute.span for attribute in item.attributes]
+    if not spans or spans[0].start >= item.span.start:
+        return adapted.text_of(item)
+    return str(Span(item.span.source, spans[0].start, item.span.end))

@@ -45,6 +45,7 @@ __all__ = ["Coin", "NotPrinted", "Printed", "printed", "scallops"]
 
 _OURS = "byssus_"
 _TRUE = "byssus_true"
+_CERTAIN = "byssus_certain"
 _ATOMS = 6
 _VARIABLE = re.compile(r"\bbyssus_v\d+\b")
 _PLAIN = re.compile(r"[ !#-\[\]-~]*")  # printable, without quotes and backslashes
@@ -131,6 +132,7 @@ class Printed:
 
     Attributes:
         text: its declarations and rules; facts are not in it.
+        certain: the relation whose tuple turns the tag of another into one; see `Callbacks`.
         names: for each relation what it is called in the text.
         constants: relations of one fact each, for values that cannot be written.
         functions, predicates: what is to be registered before.
@@ -138,6 +140,7 @@ class Printed:
     """
 
     text: str = ""
+    certain: str = _CERTAIN
     names: dict[str, str] = field(default_factory=dict)
     constants: list[tuple[str, tuple[Hashable, ...]]] = field(default_factory=list)
     functions: list[Called] = field(default_factory=list)
@@ -167,7 +170,7 @@ class _Printer:
     def __init__(self, program: Program) -> None:
         self.program = program
         self.found = Printed(constants=[(_TRUE, ())])
-        self.lines = [f"type {_TRUE}()", f"type {_OURS}none()"]
+        self.lines = [f"type {name}()" for name in (_TRUE, _CERTAIN, f"{_OURS}none")]
         self.types: dict[str, tuple[str, ...]] = {}
         for i, (name, relation) in enumerate(program.relations.items()):
             plain = name.isidentifier() and name.isascii()
@@ -204,6 +207,11 @@ class _Printer:
         for step in rule.steps:
             self.step(step)
         head = self.found.names[rule.head]
+        if rule.certain:
+            names = [self.named(term) for term in rule.terms]
+            whole = self.part([self.body(names)], names)
+            self.lines.append(f"rel {head}({', '.join(names)}) = {whole} and {_CERTAIN}()")
+            return
         if rule.tag is None and rule.exclusive is None:
             terms = ", ".join([self.term(term) for term in rule.terms])
             self.lines.append(f"rel {head}({terms}) = {self.body([terms])}")
@@ -218,12 +226,15 @@ class _Printer:
             first, parts = parts[:_ATOMS], parts[_ATOMS:]
             later = set(_VARIABLE.findall(" ".join([*parts, *needed])))
             bound = dict.fromkeys(_VARIABLE.findall(" ".join(first)))
-            name = f"{_OURS}part_{self.joined}"
-            self.joined += 1
-            part = f"{name}({', '.join([v for v in bound if v in later])})"
-            self.lines.append(f"rel {part} = {' and '.join(first)}")
-            parts = [part, *parts]
+            parts = [self.part(first, [v for v in bound if v in later]), *parts]
         return " and ".join(parts)
+
+    def part(self, body: Sequence[str], variables: Iterable[str]) -> str:
+        """An atom of a relation of its own that a body derives."""
+        atom = f"{_OURS}part_{self.joined}({', '.join(variables)})"
+        self.joined += 1
+        self.lines.append(f"rel {atom} = {' and '.join(body)}")
+        return atom
 
     def chance(self, rule: Rule, head: str) -> None:
         """A rule that is cut in two: its ground instances, and those of them that hold."""
@@ -265,8 +276,13 @@ class _Printer:
         if isinstance(step, Scan):
             self.scan(self.found.names[step.relation], [], step.columns)
         elif isinstance(step, Absent):
-            terms = ", ".join([self.flat(term) for term in step.terms])
-            self.parts.append(f"not {self.found.names[step.relation]}({terms})")
+            terms = [self.flat(term) for term in step.terms]
+            atom = f"{self.found.names[step.relation]}({', '.join(terms)})"
+            variables = list(filter(_VARIABLE.fullmatch, terms))
+            if len(terms) > len(variables) > len(set(variables)):
+                # Scallop does not negate an atom with both a constant and a variable twice.
+                atom = self.part([atom], dict.fromkeys(variables))
+            self.parts.append(f"not {atom}")
         elif isinstance(step, Filter):
             self.parts.append(self.formula(step.term))
         elif isinstance(step, Let):

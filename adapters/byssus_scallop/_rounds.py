@@ -9,7 +9,8 @@ the next round. The last round has brought nothing new.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from threading import get_ident, local
 from time import monotonic
 from typing import Any, Generic, TypeVar
 
@@ -26,7 +27,7 @@ from ._printing import Coin
 from ._syntax import Span
 from ._values import Entity
 
-__all__ = ["ScallopEngine", "panics"]
+__all__ = ["OwnContext", "ScallopEngine"]
 
 T = TypeVar("T")
 
@@ -39,8 +40,8 @@ class ScallopEngine(Engine):
 
     Args:
         program: what the context holds.
-        context: scallopy's internal context, with all rules.
-        callbacks: its provenance.
+        context: Scallop's internal context, with all rules.
+        make: makes another one, for another thread.
         names: for each relation what it is called there.
         coins: for each head the rules that derive it by chance.
         seconds: the most that a run may take, where that can be told.
@@ -49,18 +50,27 @@ class ScallopEngine(Engine):
     def __init__(
         self,
         program: Program,
-        context: Any,
-        callbacks: Callbacks[Any],
+        context: OwnContext,
+        make: Callable[[], OwnContext],
         names: Mapping[str, str],
         coins: Mapping[str, Sequence[Coin]],
         seconds: float | None,
     ) -> None:
         super().__init__(program)
-        self.context = context
-        self.callbacks = callbacks
+        self._contexts = local()
+        self._contexts.own = context
+        self._make = make
         self.names = names
         self.coins = coins
         self.seconds = seconds
+
+    @property
+    def context(self) -> OwnContext:
+        """That of this thread."""
+        own: OwnContext | None = getattr(self._contexts, "own", None)
+        if own is None:
+            own = self._contexts.own = self._make()
+        return own
 
     def run(
         self,
@@ -75,17 +85,59 @@ class ScallopEngine(Engine):
             return _Rounds(self, tags, generator, limits).run(facts)
 
 
+class _Here(local):
+    """What other threads have left to this one to drop."""
+
+    def __init__(self) -> None:
+        self.left: list[Any] = []
+
+
+_here = _Here()
+
+
+class OwnContext:
+    """Scallop's internal context, which only the thread that made it may use and let go of.
+
+    Args:
+        real: the context.
+        callbacks: its provenance, of this context and its copies only.
+    """
+
+    def __init__(self, real: Any, callbacks: Callbacks[Any]) -> None:
+        self.real = real
+        self.callbacks = callbacks
+        self._thread = get_ident()
+        self._left = _here.left
+        self._left.clear()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.real, name)
+
+    def clone(self) -> OwnContext:
+        """An independent copy."""
+        return OwnContext(self.real.clone(), self.callbacks)
+
+    def __del__(self) -> None:
+        if self._thread != get_ident():
+            # Any thread may collect garbage; the owner drops it when it makes the next context.
+            # If it has ended, nobody does: in Rust the context holds on to what holds on to it.
+            self._left.append(self.real)
+            self.callbacks.left = self._left
+
+
 class _Tables(dict[str, dict[Row, T]]):
     """The tuples and tags of the relations after a round, read when they are asked for."""
 
-    def __init__(self, engine: ScallopEngine, context: Any, tags: Tags[T]) -> None:
+    def __init__(self, engine: ScallopEngine, context: OwnContext, tags: Tags[T]) -> None:
         super().__init__()
         self.engine = engine
         self.context = context
         self.tags = tags
 
     def __missing__(self, name: str) -> dict[Row, T]:
-        read = self.context.relation(self.engine.names.get(name, name))
+        context, ident = self.context, self.engine.names.get(name, name)
+        read: list[tuple[T, Row]] = []
+        context.callbacks.run(lambda: read.extend(context.relation(ident)))
         found = {row: tag for tag, row in read if self.tags.possible(tag)}
         declared = self.engine.program.relations.get(name)
         if declared is not None and "Entity" in declared.types:
@@ -143,12 +195,19 @@ class _Rounds(Generic[T]):
             box = self.engine.blackbox(name)
             if box is not None and box.asked is not None:
                 self.needed[name, row] = tables[box.asked].get(row, self.tags.zero)
-        for drop, count in self.engine.callbacks.dropped.items():
+        for drop, count in tables.context.callbacks.dropped.items():
             self.drops[drop] += count
-        return Run(tables, self.drops, lost, self.failures, self.asked, self.needed)
+        # All of them now: the run may be read in other threads, and Scallop's context not.
+        found = {name: tables[name] for name in self.engine.program.relations}
+        return Run(found, self.drops, lost, self.failures, self.asked, self.needed)
 
     def endless(self) -> None:
         boxes = self.engine.program.blackboxes
+        if not boxes:
+            raise ByssusError(
+                f"a recursion has gone through rules with probabilities {_ROUNDS} times: bound it, "
+                'set an iteration limit, or take backend="embedded"'
+            )
         raise boxes[0].span.error(
             f"the black box {boxes[0].name} has been asked {_ROUNDS} times in a row for "
             "something new: bound the recursion that calls it, or set an iteration limit"
@@ -156,9 +215,9 @@ class _Rounds(Generic[T]):
 
     def round(self, given: Mapping[str, list[tuple[T, Row]]]) -> _Tables[T]:
         """One run of a copy of the context."""
-        callbacks, names = self.engine.callbacks, self.engine.names
-        context, possible = self.engine.context.clone(), self.tags.possible
-        callbacks.start(self.tags, self.deadline, self.limits.tuples)
+        names, possible = self.engine.names, self.tags.possible
+        context = self.engine.context.clone()
+        context.callbacks.start(self.tags, self.deadline, self.limits.tuples)
 
         def run() -> None:
             for name, facts in given.items():
@@ -173,10 +232,7 @@ class _Rounds(Generic[T]):
                 context.set_iter_limit(self.limits.iterations)
             context.run()
 
-        error = panics(run)
-        callbacks.finish()
-        if error is not None:
-            raise ByssusError(f"Scallop: {error}") from error
+        context.callbacks.run(run)
         return _Tables(self.engine, context, self.tags)
 
     # Between the rounds
@@ -315,14 +371,3 @@ def _entities(row: Row, kinds: Sequence[str]) -> Row:
             for value, kind in zip(row, kinds, strict=True)
         ]
     )
-
-
-def panics(run: Any) -> BaseException | None:
-    """The error that Scallop ends with, if it does; a panic in Rust is no `Exception`."""
-    try:
-        run()
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException as error:
-        return error
-    return None

@@ -10,11 +10,11 @@ import pytest
 from scallop import running
 
 from byssus_scallop import context
+from byssus_scallop.context import BYSSUS
 
 _BOTH = frozenset(
     f"test_{name}"
     for name in (
-        "aggregates",
         "blackboxes",
         "book_language",
         "book_probabilistic",
@@ -23,17 +23,14 @@ _BOTH = frozenset(
         "csv",
         "exact",
         "foreign",
-        "functions",
         "input_mapping",
         "module",
-        "predicates",
         "problog_pairs",
         "random_programs",
         "regressions",
         "run",
         "sampled",
         "scallop_suite",
-        "values",
     )
 )
 """The modules whose programs run on both; the others run none, or none on a backend."""
@@ -44,6 +41,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     module = metafunc.module.__name__.rpartition(".")[2]
     if module in _BOTH and not metafunc.definition.get_closest_marker("embedded"):
         metafunc.parametrize("backend", ["embedded", "scallopy"], indirect=True)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Run once what is under a provenance of Scallop's own, which has one backend."""
+    again = [item for item in items if _is_again(getattr(item, "callspec", None))]
+    items[:] = [item for item in items if item not in set(again)]
+    config.hook.pytest_deselected(items=again)
+
+
+def _is_again(callspec: Any) -> bool:
+    given = {} if callspec is None else callspec.params
+    return given.get("backend") == "scallopy" and given.get("provenance", "exact") not in BYSSUS
 
 
 @pytest.fixture(autouse=True)

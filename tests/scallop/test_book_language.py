@@ -1322,6 +1322,7 @@ def test_csv(tmp_path: Path, content: str, program: str, expected: dict[str, lis
     check(run(program.format(path)), expected)
 
 
+@pytest.mark.embedded("runs under a provenance of Scallop's own")
 def test_csv_with_probabilities(tmp_path: Path) -> None:
     path = tmp_path / "edge.csv"
     path.write_text("0.25,0,1\n0.5,1,2\n")

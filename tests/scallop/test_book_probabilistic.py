@@ -260,6 +260,7 @@ def test_aggregates_over_worlds() -> None:
     assert probabilities(ctx, "all_big") == close({(): 0.08})
 
 
+@pytest.mark.embedded("runs under a provenance of Scallop's own")
 def test_count_under_minmax() -> None:
     found = probabilities(run(SIZES, "minmaxprob"), "num_big")
     assert found == close({0: 0.2, 1: 0.8, 2: 0.1})
@@ -299,6 +300,7 @@ def test_top(provenance: str) -> None:
     assert probabilities(run(SYMBOLS, provenance), "top_symbol") == close({"+": 0.9})
 
 
+@pytest.mark.embedded("runs under a provenance of Scallop's own")
 @pytest.mark.parametrize("sampler", ["categorical", "uniform"])
 def test_samplers(sampler: str) -> None:
     program = f"""
@@ -310,6 +312,7 @@ def test_samplers(sampler: str) -> None:
     assert probability == pytest.approx({"+": 0.9, "-": 0.05, "3": 0.02}[symbol])
 
 
+@pytest.mark.embedded("runs under a provenance of Scallop's own")
 def test_samplers_without_probabilities() -> None:
     program = """
     rel numbers = {0, 1, 2, 3}

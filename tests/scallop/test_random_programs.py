@@ -260,6 +260,7 @@ def test_all_worlds_1000(case: Case, sampled: list[str] | None) -> None:
     check_all_worlds(case, some)
 
 
+@pytest.mark.embedded("runs under a provenance of Scallop's own")
 @_SETTINGS
 @given(data=st.data(), case=cases(chance=False))
 def test_unit(data: st.DataObject, case: Case) -> None:

@@ -1757,6 +1757,7 @@ def test_demand_of_a_rule_from_python() -> None:
     assert list(ctx.relation("result")) == [(8,)]
 
 
+@pytest.mark.embedded("runs under a provenance of Scallop's own")
 def test_tagged_rules_from_python() -> None:
     ctx = scallopy.ScallopContext(provenance="minmaxprob")
     ctx.add_relation("speaks", (int, str))
@@ -1782,6 +1783,7 @@ def test_a_tag_from_python_is_one_fact(provenance: str, probability: float) -> N
     assert probabilities(ctx, "q") == pytest.approx({(): probability})
 
 
+@pytest.mark.embedded("runs under a provenance of Scallop's own")
 def test_softmax_of_facts_from_python() -> None:
     ctx = scallopy.ScallopContext(provenance="minmaxprob")
     ctx.add_relation("digit", int)
@@ -1797,6 +1799,7 @@ def test_hidden_relations() -> None:
     assert ctx.relations() == ["b"]
 
 
+@pytest.mark.embedded("runs under a provenance of Scallop's own")
 @pytest.mark.parametrize("dispatch", ["single", "serial", "parallel"])
 def test_most_probable_facts_of_each_group(dispatch: str) -> None:
     symbols = [*map(str, range(10)), "+", "-", "*", "/"]
@@ -1819,6 +1822,7 @@ def test_most_probable_facts_of_each_group(dispatch: str) -> None:
         assert kept == pytest.approx(expected)
 
 
+@pytest.mark.embedded("runs under a provenance of Scallop's own")
 def test_gradients_reach_the_networks() -> None:
     ctx = scallopy.ScallopContext(provenance="difftopkproofs")
     ctx.add_relation("digit_1", int, range(10))
