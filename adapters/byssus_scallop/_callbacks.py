@@ -57,7 +57,12 @@ class Callbacks(Generic[T]):
     Attributes:
         dropped: how many tuples were dropped, by place and reason.
         left: see `OwnContext`.
+        mult: both.
+        discard: whether it holds in no world.
     """
+
+    mult: Callable[[T, T], T]
+    discard: Callable[[T], bool]
 
     def __init__(self) -> None:
         self.left: list[Any] = []
@@ -79,10 +84,12 @@ class Callbacks(Generic[T]):
         self._known: dict[tuple[str, Row], list[tuple[T, Row]]] = {}
         self._deadline = deadline
         self._most = tuples
-        self._operations = self._derived = 0
         self._raises = False
-        for name in ("one", "add", "mult", "negate", "saturated", "discard"):
+        for name in ("one", "add", "negate", "saturated"):
             vars(self).pop(name, None)
+        # Closures, as Scallop calls these two for every tuple that it comes upon.
+        self.mult = self._mult(tags.mult, tags.one)
+        self.discard = self._discard(tags.possible)
 
     def run(self, work: Callable[[], Any]) -> None:
         """Let Scallop work, and raise in the end what was raised in between."""
@@ -144,17 +151,22 @@ class Callbacks(Generic[T]):
         except BaseException as error:
             return self.fail(error)
 
-    def mult(self, a: T, b: T) -> T:
-        """Both."""
-        try:
-            self._operations += 1
-            if not self._operations % _OFTEN:
-                self._check()
-            if a is CERTAIN or b is CERTAIN:
-                return self._tags.one
-            return self._tags.mult(a, b)
-        except BaseException as error:
-            return self.fail(error)
+    def _mult(self, product: Callable[[T, T], T], one: T) -> Callable[[T, T], T]:
+        operations = 0
+
+        def mult(a: T, b: T) -> T:
+            nonlocal operations
+            try:
+                operations += 1
+                if not operations % _OFTEN:
+                    self._check()
+                if a is CERTAIN or b is CERTAIN:
+                    return one
+                return product(a, b)
+            except BaseException as error:
+                return self.fail(error)
+
+        return mult
 
     def negate(self, a: T) -> T:
         """Not."""
@@ -171,16 +183,21 @@ class Callbacks(Generic[T]):
             self.fail(error)
             return True
 
-    def discard(self, tag: T) -> bool:
-        """Whether it holds in no world."""
-        try:
-            self._derived += 1
-            if not self._derived % _OFTEN:
-                self._check()
-            return tag is not CERTAIN and not self._tags.possible(tag)
-        except BaseException as error:
-            self.fail(error)
-            return True
+    def _discard(self, possible: Callable[[T], bool]) -> Callable[[T], bool]:
+        derived = 0
+
+        def discard(tag: T) -> bool:
+            nonlocal derived
+            try:
+                derived += 1
+                if not derived % _OFTEN:
+                    self._check(derived)
+                return tag is not CERTAIN and not possible(tag)
+            except BaseException as error:
+                self.fail(error)
+                return True
+
+        return discard
 
     def fail(self, error: BaseException) -> T:
         """Keep an error, and let the run come to its end."""
@@ -210,15 +227,15 @@ class Callbacks(Generic[T]):
                 os.dup2(nowhere.fileno(), 2)
         raise error
 
-    def _check(self) -> None:
+    def _check(self, derived: int = 0) -> None:
         if self._due:
             raise ByssusError(
                 "this version of scallopy takes the tags of foreign predicates in another order "
                 'than byssus gives them: take backend="embedded", and report it'
             )
-        if self._most is not None and self._derived > self._most * _DERIVATIONS:
+        if self._most is not None and derived > self._most * _DERIVATIONS:
             raise TooManyTuples(
-                f"the rules have derived {self._derived} tuples, where the relations are to hold "
+                f"the rules have derived {derived} tuples, where the relations are to hold "
                 f"{self._most} at most: bound the recursion, or raise the limit"
             )
         if self._deadline is not None and time.monotonic() > self._deadline:

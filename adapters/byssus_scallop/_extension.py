@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import itertools
 from argparse import ArgumentParser
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from importlib import metadata
 from types import SimpleNamespace
 from typing import Any
 
 import scallopy
 import scallopy.plugin.utils
+import torch
 from scallopy import Plugin, PluginRegistry
 from scallopy.utils import HistoryAction
+from torch import Tensor
 
 from byssus import ByssusError
 from byssus._calls import Failure
@@ -25,16 +27,16 @@ from byssus._calls import Failure
 from ._blackbox import Answer, BlackBoxDeclaration
 from ._inside import Inside
 from ._loading import load
-from ._syntax import Source
+from ._parser import parse_rule
+from ._syntax import Atom, Item, Negation, Source, walk
 from ._values import convert, export
 from .context import BYSSUS, ScallopContext
 
 __all__ = ["BlackBoxPlugin", "Plugin", "PluginRegistry", "Provenance", "scallops_own"]
 
 _Row = tuple[Hashable, ...]
-_TAG = "exclusive-prob"
+_COIN = "byssus_coin"
 _ROUNDS = 1_000
-_KEPT = 1_000_000
 
 
 class Provenance(scallopy.ScallopProvenance):  # type: ignore[misc]
@@ -142,11 +144,21 @@ class _Asking:
     """Scallop's internal context with black boxes, under a provenance that is not byssus's.
 
     What a run asks of them is evaluated together, and the run repeated with the answers.
+
+    Scallop takes each use of a tuple of a foreign predicate as another chance. So a black box is
+    one whose tuples are certain, and have a number more; of `leaf(x, y)` Scallop reads
+
+        (leaf(x, y, byssus_k) and byssus_coin(byssus_k))
+
+    where the facts of the coin have the probabilities.
     """
 
     def __init__(self, real: Any, provenance: str) -> None:
         self.real = real
         self.calls = _Calls(provenance)
+        self.boxes: tuple[str, ...] = ()
+        # How many coins the context has.
+        self.coins = 0
         # It reads declarations, and knows the types that they name.
         self.known = ScallopContext(no_stdlib=True, backend="embedded")
         attribute = scallopy.ForeignAttributeProcessor("blackbox", self.calls.declared)
@@ -159,58 +171,108 @@ class _Asking:
 
     def clone(self) -> _Asking:
         """An independent copy; the answers of calls are shared."""
-        return self._with(self.real.clone())
-
-    def clone_with_new_provenance(self, *arguments: Any) -> _Asking:
-        """A copy under another provenance."""
-        return self._with(self.real.clone_with_new_provenance(*arguments))
-
-    def _with(self, real: Any) -> _Asking:
         other = object.__new__(_Asking)
-        vars(other).update(vars(self), real=real, known=self.known.clone())
+        vars(other).update(vars(self), real=self.real.clone(), known=self.known.clone())
         return other
+
+    def clone_with_new_provenance(self, provenance: str, *options: Any) -> Any:
+        """A copy under another provenance."""
+        if not self.boxes:
+            return _Asking(self.real.clone_with_new_provenance(provenance, *options), provenance)
+        raise ByssusError(
+            f"a context with black boxes, {', '.join(self.boxes)}, does not change its provenance "
+            f"to {provenance!r}: make a context of its own"
+        )
+
+    # The program
 
     def import_file(self, file_name: str) -> None:
         """Add the program of a file."""
-        self._add(file_name, lambda real: real.import_file(file_name))
+
+        def add(real: Any, text: str | None) -> None:
+            if text is None:
+                real.import_file(file_name)
+            else:
+                real.add_program(text)
+
+        self._add(lambda: load(file_name), add)
 
     def add_program(self, program: str) -> None:
         """Add a program."""
-        self._add(Source(program), lambda real: real.add_program(program))
+        read = Source(program)
+        self._add(lambda: load(read), lambda real, text: real.add_program(text or program))
 
     def add_item(self, item: str) -> Any:
         """Add an item; what it queries."""
-        return self._add(Source(item), lambda real: real.add_item(item))
+        read = Source(item)
+        return self._add(lambda: load(read), lambda real, text: real.add_item(text or item))
 
-    def _add(self, source: str | Source, add: Callable[[Any], Any]) -> Any:
-        """Add a program with the black boxes that it declares, or nothing of it."""
+    def add_rule(self, rule: str, **options: Any) -> None:
+        """Add a rule."""
+        self._add(
+            lambda: [parse_rule(Source(rule))],
+            lambda real, text: real.add_rule(text or rule, **options),
+        )
+
+    def _add(
+        self, read: Callable[[], Sequence[Item]], add: Callable[[Any, str | None], Any]
+    ) -> Any:
+        """Add items with the black boxes that they declare, or nothing of them."""
         try:
-            items = load(source)
+            items = read()
         except ByssusError as error:
             # Scallop may say more of it; only if there are black boxes byssus has to read it.
             self.calls.fault, items = error, []
         added = self.known._processed(items)
         # A copy of a context loses the files that its relations are loaded from.
         trial = self.real.clone() if added.boxes else self.real
+        if added.boxes and not self.boxes:
+            trial.add_program(f"type {_COIN}(usize) rel {_COIN} = {{0}}")
         for box in added.boxes.values():
             self.calls.register(box, trial)
-        found = add(trial)
-        self.real = trial
+        names = [name for name, box in added.boxes.items() if not box.function]
+        boxes = (*self.boxes, *names)
+        found = add(trial, self.calls.with_coins(added.items, boxes))
+        self.real, self.boxes = trial, boxes
         self.known._items += tuple(added.items)
         return found
+
+    def relations(self, include_hidden: bool = False) -> list[str]:
+        """The names of the relations."""
+        found = self.real.relations(include_hidden=include_hidden)
+        return [name for name in found if include_hidden or name != _COIN]
+
+    def num_relations(self, include_hidden: bool = False) -> int:
+        """How many relations there are."""
+        return len(self.relations(include_hidden))
+
+    # Running
 
     def set_non_incremental(self) -> None:
         """The facts have to be there when a run is repeated."""
 
     def run(self) -> None:
         """Derive everything."""
-        self.calls.complete(self.real.run)
+        self._complete(lambda: self.real.run(), torch.zeros(()))
 
     def run_batch(self, outputs: Any, inputs: Any, parallel: bool) -> Any:
         """Run for each example."""
         # Scallop's threads would wait for one another where they call Python code.
         parallel = parallel and not self.calls.names
-        return self.calls.complete(lambda: self.real.run_batch(outputs, inputs, parallel))
+        facts = (fact for batch in inputs.values() for given in batch for fact in given)
+        tags = (tag for fact in facts for tag in (fact[0] if isinstance(fact[0], tuple) else fact))
+        like = next((tag for tag in tags if isinstance(tag, Tensor)), torch.zeros(()))
+        return self._complete(lambda: self.real.run_batch(outputs, inputs, parallel), like)
+
+    def _complete(self, run: Callable[[], Any], like: Tensor) -> Any:
+        def once() -> Any:
+            if self.boxes:
+                new = self.calls.coins[self.coins :]
+                self.real.add_facts(_COIN, [self.calls.coin(*one, like) for one in new])
+                self.coins += len(new)
+            return run()
+
+        return self.calls.complete(once)
 
 
 class _Calls:
@@ -219,16 +281,18 @@ class _Calls:
     Attributes:
         names: of the black boxes.
         fault: in the program that byssus read last.
+        coins: the probability, the number, and the alternatives' number of each uncertain answer.
     """
 
     def __init__(self, provenance: str) -> None:
         self.provenance = provenance
         self.names: set[str] = set()
         self.fault: ByssusError | None = None
+        self.coins: list[tuple[float, int, int]] = []
+        # Of facts, of variables, and of alternatives; Scallop counts its alternatives from 0.
+        self.numbers = itertools.count(1 << 32)
         self.asked: dict[tuple[_Box, _Row], None] = {}
         self.error: BaseException | None = None
-        # Answers with one number exclude one another; Scallop numbers those of facts from 0.
-        self.numbers = itertools.count(1 << 32)
 
     def declared(self, item: Any, *_: Any, **__: Any) -> Any:
         """What Scallop does with a declaration: it leaves it out, for it is registered."""
@@ -252,17 +316,55 @@ class _Calls:
                     "String"
                 )
         self.names.add(box.name)
-        kinds = [SimpleNamespace(kind="base", type=kind) for kind in box.types]
-        bound, free = kinds[: box.bound], kinds[box.bound :]
-        asked = _Box(box, self)
+        kinds = [SimpleNamespace(kind="base", type=kind) for kind in (*box.types, "usize")]
+        *free, number = kinds[box.bound :]
+        bound, asked = kinds[: box.bound], _Box(box, self)
         if box.function:
             context.register_foreign_function(
                 scallopy.ForeignFunction(asked.value, box.name, [], bound, [], None, *free, True)
             )
         else:
+            free = [*free, number]
             context.register_foreign_predicate(
-                scallopy.ForeignPredicate(asked.ask, box.name, [], bound, free, _TAG, True)
+                scallopy.ForeignPredicate(asked.ask, box.name, [], bound, free, "none", True)
             )
+
+    def with_coins(self, items: Sequence[Item], boxes: Collection[str]) -> str | None:
+        """The text of items in which the uses of black boxes have coins; None if none has any."""
+        texts, changed = [], False
+        for item in items:
+            parts = list(walk(item))
+            uses = [n for n in parts if isinstance(n, Atom) and n.predicate in boxes]
+            for node in [*parts, item]:
+                negated = node.atom if isinstance(node, Negation) else getattr(node, "target", None)
+                if negated in uses:
+                    raise node.span.error(
+                        f"{negated.predicate} is a black box, which is asked for its bound columns "
+                        "and cannot be negated or queried: derive a relation from it, and take this"
+                    )
+            changed |= bool(uses)
+            start = min([item.span.start, *(one.span.start for one in item.attributes)])
+            text = item.span.source.text
+            text, rest = text[start : item.span.end], start
+            for atom in sorted(uses, key=lambda one: -one.span.start):
+                coin = f"byssus_k{next(self.numbers)}"
+                shown = ", ".join([*map(str, (one.span for one in atom.arguments)), coin])
+                use = f"({atom.predicate}({shown}) and {_COIN}({coin}))"
+                text = text[: atom.span.start - rest] + use + text[atom.span.end - rest :]
+            texts.append(text)
+        return "\n".join(texts) if changed else None
+
+    def coin(self, probability: float, number: int, together: int, like: Tensor) -> Any:
+        """A fact as the provenance has it."""
+        kind = SimpleNamespace(provenance=self.provenance)
+        tag: Any = like.new_tensor(probability) if "diff" in self.provenance else probability
+        if self.provenance == "difftopkproofsdebug":
+            tag = (tag, number, together)
+        elif scallopy.ScallopContext.supports_disjunctions(kind):
+            tag = (tag, together)
+        if self.provenance == "unit":
+            return (number,)
+        return (together if self.provenance == "proofs" else tag, (number,))
 
     def complete(self, run: Callable[[], Any]) -> Any:
         """Run, answer what was asked, and run again, until nothing new is asked."""
@@ -288,10 +390,13 @@ class _Box:
     def __init__(self, box: BlackBoxDeclaration, calls: _Calls) -> None:
         self.box = box
         self.calls = calls
-        self.answers: dict[_Row, list[tuple[Any, _Row]]] = {}
+        self.answers: dict[_Row, list[_Row]] = {}
 
-    def ask(self, *given: Any) -> list[tuple[Any, _Row]]:
-        """The answers, with their tags; what is raised would be printed, and forgotten."""
+    def ask(self, *given: Any) -> list[_Row]:
+        """The answers, each with the number of its coin.
+
+        What it raised would be printed, and forgotten.
+        """
         box, calls = self.box, self.calls
         try:
             row = tuple(
@@ -307,32 +412,33 @@ class _Box:
 
     def value(self, *given: Any) -> Any:
         """The answer of a function; where there is none, it raises, which drops the tuple."""
-        return self.ask(*given)[0][1][0]
+        return self.ask(*given)[0][0]
 
     def answer(self, rows: Sequence[_Row]) -> None:
         """Call it on tuples."""
         box = self.box
-        if len(self.answers) > _KEPT:
-            self.answers.clear()
         for row, outcome in zip(rows, box.box.evaluate(rows), strict=True):
             # What fails and is discarded has no answers.
             answers = [] if isinstance(outcome, Failure) else box.convert(outcome)
-            self.answers[row] = self.tagged(answers)
+            self.answers[row] = list(self.numbered(answers))
 
-    def tagged(self, answers: Sequence[Answer]) -> list[tuple[Any, _Row]]:
-        """Answers with tags as Scallop reads them."""
-        box, numbers = self.box, self.calls.numbers
-        found, together = [], next(numbers)
+    def numbered(self, answers: Sequence[Answer]) -> Iterator[_Row]:
+        """Answers with the numbers of their coins, 0 where they are certain."""
+        box, calls = self.box, self.calls
+        together = next(calls.numbers)
         for given, values in answers:
             probability = 1.0 if given is None else float(given)
-            if probability < 1 and (box.function or self.calls.provenance == "custom"):
-                raise box.span.error(
-                    f"{box.name} answers with probabilities, which Scallop loses for functions and "
-                    "under custom provenances: take one of byssus's provenances; or declare a "
-                    f"relation, `type {box.name}(bound ..., result)`, and take one of Scallop's"
-                )
+            number = 0
+            if probability < 1:
+                if box.function or calls.provenance == "custom":
+                    raise box.span.error(
+                        f"{box.name} answers with probabilities, which Scallop loses for functions "
+                        "and under custom provenances: take one of byssus's provenances; or "
+                        f"declare a relation, `type {box.name}(bound ..., result)`, and take one "
+                        "of Scallop's"
+                    )
+                number = next(calls.numbers)
+                calls.coins.append((probability, number, together))
             if probability > 0:
-                number = together if probability < 1 else next(numbers)
                 outputs = tuple(map(export, values, box.types[box.bound :]))
-                found.append(((probability, number), outputs))
-        return found
+                yield (*outputs, number)

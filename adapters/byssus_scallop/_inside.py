@@ -18,24 +18,20 @@ from . import _adapted as adapted
 from ._callbacks import CERTAIN, Callbacks, panics
 from ._engine import Engine, Row
 from ._inputs import Entry
-from ._ir import Program, Relation
-from ._lowering import Lowered
+from ._ir import Program
 from ._printing import Coin, NotPrinted, printed, scallops
 from ._rounds import OwnContext, ScallopEngine
-from ._syntax import Fact, FactSet, Item, Query, Rule, Source, Span
+from ._syntax import Item
 from .context import BYSSUS, ScallopContext
 from .input_output import CSVFileOptions
 
 __all__ = ["Inside"]
 
-_WHERE = Span(Source("", "<Python>"), 0, 0)
-
 
 class Inside(ScallopContext, scallopy.ScallopContext):  # type: ignore[misc]
     """A context that is a `scallopy.ScallopContext`, and runs under byssus's provenances.
 
-    Scallop compiles and runs the rules. It reads them in normal form (see `_printing`); or as they
-    were written, where they use types that Scallop does not exchange with Python code.
+    Scallop compiles and runs the rules, which it reads in normal form (see `_printing`).
     """
 
     def __init__(self, *arguments: Any, backend: str = "auto", **options: Any) -> None:
@@ -105,33 +101,18 @@ class Inside(ScallopContext, scallopy.ScallopContext):  # type: ignore[misc]
         super()._extend(items, tags)
         self._engine = None  # it was made to see whether there is a fault
 
-    def _lowering(self) -> Lowered:
-        if self._lowered is None:
-            self._ready()
-        assert self._lowered is not None
-        return self._lowered
-
     def _ready(self) -> Engine:
         if self._engine is None:
+            program = self._lowering().program
             try:
-                lowered = super()._lowering()
-                self._engine = self._in_normal_form(lowered.program)
-            except ByssusError as fault:
-                if isinstance(fault, NotPrinted) and self._falls_back:
-                    self._engine = Engine(super()._lowering().program)
-                elif (
-                    isinstance(fault, NotPrinted)
-                    and _is_plain(self._items)
-                    and not self._declared_boxes
-                    and not self._rule_tags
-                ):
-                    self._engine = self._as_written(fault)
-                else:
+                self._engine = self._in_normal_form(program)
+            except NotPrinted:
+                if not self._falls_back:
                     raise
+                self._engine = Engine(program)
         return self._engine
 
     def _in_normal_form(self, program: Program) -> ScallopEngine:
-        """The program as byssus understands it."""
         text = printed(program)
         certain = defaultdict(list)
         for fact in program.facts:
@@ -168,71 +149,12 @@ class Inside(ScallopContext, scallopy.ScallopContext):  # type: ignore[misc]
         seconds = self._settings.seconds
         return ScallopEngine(program, make(), make, text.names, coins, seconds)
 
-    def _as_written(self, fault: ByssusError) -> ScallopEngine:
-        """The program as Scallop understands it; if it does not either, there is a fault."""
-        text = "\n".join([_written(item) for item in self._items if not isinstance(item, Query)])
-        known = list(self._functions.values()), list(self._predicates.values())
-
-        def make() -> OwnContext:
-            callbacks: Callbacks[Any] = Callbacks()
-            functions = [
-                callbacks.function(
-                    function.name,
-                    function,
-                    function.arguments,
-                    function.result,
-                    _WHERE,
-                    optional=function.optional,
-                    variadic=function.variadic,
-                    generics=dict(function.generics),
-                    silent=function.suppress_warning,
-                )
-                for function in known[0]
-            ]
-            predicates = [
-                callbacks.predicate(
-                    predicate.name,
-                    predicate.name,
-                    predicate.types,
-                    predicate.bound,
-                    predicate.implement(()),
-                    _WHERE,
-                )
-                for predicate in known[1]
-            ]
-            return _compiled(callbacks, functions, predicates, text, {})
-
-        try:
-            context = make()
-        except ByssusError as error:
-            raise fault from error
-        names = sorted(context.relations())
-        relations = {
-            name: Relation(name, ("",) * len(context.relation_field_names(name) or ()))
-            for name in names
-        }
-        program = Program(relations)
-        self._lowered = _Unread(program, {}, {})
-        return ScallopEngine(program, context, make, {}, {}, self._settings.seconds)
-
     def _program_facts(self) -> list[Entry]:
         facts = super()._program_facts()
         if not isinstance(self._ready(), ScallopEngine):
             return facts
         # The certain ones are in Scallop's context.
         return [fact for fact in facts if fact.tag is not None or fact.group is not None]
-
-
-class _Unread(Lowered):
-    """A program of which byssus knows the relations only."""
-
-    def convert(self, relation: str, values: Sequence[Any]) -> Row:
-        """A tuple as it is given."""
-        return tuple(values)
-
-    def entities(self, relation: str, values: Sequence[Any]) -> list[Any]:
-        """Scallop takes entities apart itself."""
-        return []
 
 
 def _compiled(
@@ -262,26 +184,3 @@ def _compiled(
     if (error := panics(build)) is not None:
         raise ByssusError(f"Scallop does not take this program: {error}") from error
     return context
-
-
-def _is_plain(items: Sequence[Item]) -> bool:
-    """Whether Scallop reads from these items all that they say: no probabilities."""
-    for item in items:
-        if any(attribute.name == "file" for attribute in item.attributes):
-            return False  # a copy of a context panics
-        if isinstance(item, FactSet):
-            if item.exclusive or any(tag is not None for tag, _, _ in item.tuples):
-                return False
-        elif (isinstance(item, Fact | Rule) and item.tag is not None) or (
-            isinstance(item, Rule) and item.exclusive
-        ):
-            return False
-    return True
-
-
-def _written(item: Item) -> str:
-    """An item with its attributes, as it was written."""
-    spans = [attribute.span for attribute in item.attributes]
-    if not spans or spans[0].start >= item.span.start:
-        return adapted.text_of(item)
-    return str(Span(item.span.source, spans[0].start, item.span.end))

@@ -901,7 +901,7 @@ class _Lowering:
         values = [one.value for one in arguments if isinstance(one, Const)]
         if len(values) < len(arguments):
             return Apply(lambda *values: entity_of(variant, values), arguments, kind="Entity")
-        self.made[part.result.name] = Const(entity_of(variant, values))
+        self.made[part.result.name] = Const(entity_of(variant, values), "Entity")
         return self.made[part.result.name]
 
     def entity_arguments(self, part: CoreNew) -> tuple[Term, ...]:

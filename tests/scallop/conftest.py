@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from scallop import running
 
 from byssus_scallop import context
 from byssus_scallop.context import BYSSUS
+from scallop import running
 
 _BOTH = frozenset(
     f"test_{name}"
@@ -56,7 +55,7 @@ def _is_again(callspec: Any) -> bool:
 
 
 @pytest.fixture(autouse=True)
-def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """What `backend="auto"` means in the test."""
     name: str = getattr(request, "param", "embedded")
     if name == "scallopy":
@@ -76,4 +75,4 @@ def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         return chosen(name if backend == "auto" and ours else backend, ours)
 
     monkeypatch.setattr(context, "_context_class", class_of)
-    yield name
+    return name

@@ -603,6 +603,7 @@ def test_an_answer_that_does_not_fit(answer: Any, type_: str, said: str) -> None
         one(lambda x: answer, type_=type_)
 
 
+@pytest.mark.embedded("Scallop does not give tensors back as it takes them")
 def test_a_tensor_is_an_answer() -> None:
     ctx = one(lambda x: torch.ones(2) * x, type_="Tensor")
     found = sorted((row[0].tolist(), p) for p, row in list(ctx.relation("q")))
@@ -621,8 +622,13 @@ def test_answers_do_not_carry_a_graph_from_step_to_step() -> None:
 @pytest.mark.parametrize(
     ("type_", "given", "seen"),
     [
-        ("DateTime", "2020-01-01", "2020-01-01 00:00:00 UTC"),
-        ("Duration", "P1D", "PT86400S"),
+        *(
+            pytest.param(*case, marks=pytest.mark.embedded("Scallop does not give dates back"))
+            for case in [
+                ("DateTime", "2020-01-01", "2020-01-01 00:00:00 UTC"),
+                ("Duration", "P1D", "PT86400S"),
+            ]
+        ),
         ("Symbol", "s", "s"),
         ("char", "c", "c"),
         ("f64", 0.5, 0.5),
@@ -657,11 +663,13 @@ def test_all_forms_give_functions_the_same_values(type_: str, given: Any, seen: 
 
 
 @pytest.mark.parametrize("provenance", [*PROVENANCES, "unit"])
-def test_recursion_without_end(provenance: str) -> None:
+def test_recursion_without_end(provenance: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("_engine", "_rounds"):
+        monkeypatch.setattr(f"byssus_scallop.{module}._ROUNDS", 100)
     program = "@blackbox type f(bound x: i64, y: i64)\nrel q = {1}\nrel q(y) = q(x) and f(x, y)"
     ctx = context(program, {"f": lambda x: x + 1}, {}, provenance=provenance)
     with pytest.raises(
-        ByssusError, match=r"(?s)asked 1000 times in a row.*bound the recursion.*line 1"
+        ByssusError, match=r"(?s)asked 100 times in a row.*bound the recursion.*line 1"
     ):
         ctx.run()
 
