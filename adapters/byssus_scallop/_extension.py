@@ -16,10 +16,8 @@ from typing import Any
 
 import scallopy
 import scallopy.plugin.utils
-import torch
 from scallopy import Plugin, PluginRegistry
 from scallopy.utils import HistoryAction
-from torch import Tensor
 
 from byssus import ByssusError
 from byssus._calls import Failure
@@ -28,7 +26,7 @@ from ._blackbox import Answer, BlackBoxDeclaration
 from ._inside import Inside
 from ._loading import load
 from ._parser import parse_rule
-from ._syntax import Atom, Item, Negation, Source, walk
+from ._syntax import Atom, Item, Rule, Source, walk
 from ._values import convert, export
 from .context import BYSSUS, ScallopContext
 
@@ -37,6 +35,7 @@ __all__ = ["BlackBoxPlugin", "Plugin", "PluginRegistry", "Provenance", "scallops
 _Row = tuple[Hashable, ...]
 _COIN = "byssus_coin"
 _ROUNDS = 1_000
+_READING = ("relation", "relation_with_debug_tag", "relation_is_computed", "input_tags")
 
 
 class Provenance(scallopy.ScallopProvenance):  # type: ignore[misc]
@@ -150,15 +149,18 @@ class _Asking:
 
         (leaf(x, y, byssus_k) and byssus_coin(byssus_k))
 
-    where the facts of the coin have the probabilities.
+    where the coin is a relation that has the probabilities.
     """
 
     def __init__(self, real: Any, provenance: str) -> None:
         self.real = real
-        self.calls = _Calls(provenance)
+        # With black boxes it is never run itself, only copies of it; this is the last one.
+        self.ran = real
+        self.provenance = provenance
+        self.calls = _Calls()
         self.boxes: tuple[str, ...] = ()
-        # How many coins the context has.
-        self.coins = 0
+        # Whether it loads relations from files.
+        self.files = False
         # It reads declarations, and knows the types that they name.
         self.known = ScallopContext(no_stdlib=True, backend="embedded")
         attribute = scallopy.ForeignAttributeProcessor("blackbox", self.calls.declared)
@@ -167,22 +169,27 @@ class _Asking:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        return getattr(self.real, name)
+        return getattr(self.ran if name in _READING else self.real, name)
 
     def clone(self) -> _Asking:
         """An independent copy; the answers of calls are shared."""
-        other = object.__new__(_Asking)
-        vars(other).update(vars(self), real=self.real.clone(), known=self.known.clone())
-        return other
+        ran = self.ran.clone()
+        return self._with(real=ran if self.ran is self.real else self.real.clone(), ran=ran)
 
-    def clone_with_new_provenance(self, provenance: str, *options: Any) -> Any:
+    def clone_with_new_provenance(self, provenance: str, *options: Any) -> _Asking:
         """A copy under another provenance."""
-        if not self.boxes:
-            return _Asking(self.real.clone_with_new_provenance(provenance, *options), provenance)
-        raise ByssusError(
-            f"a context with black boxes, {', '.join(self.boxes)}, does not change its provenance "
-            f"to {provenance!r}: make a context of its own"
-        )
+        if self.boxes:
+            raise ByssusError(
+                f"a context with black boxes, {', '.join(self.boxes)}, does not change its "
+                f"provenance to {provenance!r}: make a context of its own"
+            )
+        real = self.real.clone_with_new_provenance(provenance, *options)
+        return self._with(real=real, ran=real, provenance=provenance)
+
+    def _with(self, **changed: Any) -> _Asking:
+        other = object.__new__(_Asking)
+        vars(other).update({**vars(self), **changed, "known": self.known.clone()})
+        return other
 
     # The program
 
@@ -214,6 +221,11 @@ class _Asking:
             lambda real, text: real.add_rule(text or rule, **options),
         )
 
+    def add_relation(self, relation: str, load_csv: Any = None, **options: Any) -> Any:
+        """Declare a relation."""
+        self.files |= load_csv is not None
+        return self.real.add_relation(relation, load_csv=load_csv, **options)
+
     def _add(
         self, read: Callable[[], Sequence[Item]], add: Callable[[Any, str | None], Any]
     ) -> Any:
@@ -224,17 +236,18 @@ class _Asking:
             # Scallop may say more of it; only if there are black boxes byssus has to read it.
             self.calls.fault, items = error, []
         added = self.known._processed(items)
-        # A copy of a context loses the files that its relations are loaded from.
-        trial = self.real.clone() if added.boxes else self.real
-        if added.boxes and not self.boxes:
-            trial.add_program(f"type {_COIN}(usize) rel {_COIN} = {{0}}")
-        for box in added.boxes.values():
-            self.calls.register(box, trial)
-        names = [name for name, box in added.boxes.items() if not box.function]
+        names = [f"${name}" if box.function else name for name, box in added.boxes.items()]
         boxes = (*self.boxes, *names)
+        trial = self.real.clone() if names else self.real
+        if names and not self.boxes:
+            self.calls.toss(trial)
+        for box in added.boxes.values():
+            self.calls.register(box, trial, self.provenance == "custom")
         found = add(trial, self.calls.with_coins(added.items, boxes))
+        self.ran = trial if self.ran is self.real else self.ran
         self.real, self.boxes = trial, boxes
         self.known._items += tuple(added.items)
+        self.files |= any(one.name == "file" for item in added.items for one in item.attributes)
         return found
 
     def relations(self, include_hidden: bool = False) -> list[str]:
@@ -248,31 +261,30 @@ class _Asking:
 
     # Running
 
-    def set_non_incremental(self) -> None:
-        """The facts have to be there when a run is repeated."""
-
     def run(self) -> None:
         """Derive everything."""
-        self._complete(lambda: self.real.run(), torch.zeros(()))
+
+        def once() -> Any:
+            trial = self.real.clone() if self.boxes else self.real
+            trial.run()
+            return trial
+
+        self.ran = self._complete(once)
 
     def run_batch(self, outputs: Any, inputs: Any, parallel: bool) -> Any:
         """Run for each example."""
         # Scallop's threads would wait for one another where they call Python code.
-        parallel = parallel and not self.calls.names
-        facts = (fact for batch in inputs.values() for given in batch for fact in given)
-        tags = (tag for fact in facts for tag in (fact[0] if isinstance(fact[0], tuple) else fact))
-        like = next((tag for tag in tags if isinstance(tag, Tensor)), torch.zeros(()))
-        return self._complete(lambda: self.real.run_batch(outputs, inputs, parallel), like)
+        parallel = parallel and not self.boxes
+        return self._complete(lambda: self.real.run_batch(outputs, inputs, parallel))
 
-    def _complete(self, run: Callable[[], Any], like: Tensor) -> Any:
-        def once() -> Any:
-            if self.boxes:
-                new = self.calls.coins[self.coins :]
-                self.real.add_facts(_COIN, [self.calls.coin(*one, like) for one in new])
-                self.coins += len(new)
-            return run()
-
-        return self.calls.complete(once)
+    def _complete(self, run: Callable[[], Any]) -> Any:
+        if self.boxes and self.files:
+            raise ByssusError(
+                f"the program has black boxes, {', '.join(self.boxes)}, and loads relations from "
+                "files, which Scallop loses when a run is repeated with what they answer: give "
+                f"facts, or take one of byssus's provenances, {', '.join(BYSSUS)}"
+            )
+        return self.calls.complete(run)
 
 
 class _Calls:
@@ -281,14 +293,13 @@ class _Calls:
     Attributes:
         names: of the black boxes.
         fault: in the program that byssus read last.
-        coins: the probability, the number, and the alternatives' number of each uncertain answer.
+        coins: for each uncertain answer its tag, as Scallop reads it, and its number.
     """
 
-    def __init__(self, provenance: str) -> None:
-        self.provenance = provenance
+    def __init__(self) -> None:
         self.names: set[str] = set()
         self.fault: ByssusError | None = None
-        self.coins: list[tuple[float, int, int]] = []
+        self.coins: list[tuple[tuple[float, int], tuple[int]]] = []
         # Of facts, of variables, and of alternatives; Scallop counts its alternatives from 0.
         self.numbers = itertools.count(1 << 32)
         self.asked: dict[tuple[_Box, _Row], None] = {}
@@ -302,8 +313,24 @@ class _Calls:
             raise ByssusError(f"@blackbox: byssus cannot read this program: {self.fault}")
         return scallopy.attribute.RemoveItemAction()
 
-    def register(self, box: BlackBoxDeclaration, context: Any) -> None:
-        """Make a black box a foreign predicate or function of Scallop's."""
+    def toss(self, context: Any) -> None:
+        """Declare the coins."""
+        kinds = [SimpleNamespace(type="usize")]
+        context.register_foreign_predicate(
+            scallopy.ForeignPredicate(
+                lambda: self.coins, "byssus_toss", [], [], kinds, "exclusive-prob"
+            )
+        )
+        context.add_program(f"rel {_COIN} = {{0}} rel {_COIN}(k) = byssus_toss(k)")
+
+    def register(self, box: BlackBoxDeclaration, context: Any, custom: bool) -> None:
+        """Make a black box a foreign predicate or function of Scallop's.
+
+        Args:
+            box: the black box.
+            context: where.
+            custom: whether the provenance is the user's own.
+        """
         if box.over:
             raise box.span.error(
                 f"{box.name} is over whole relations, in all worlds: take one of byssus's "
@@ -318,7 +345,7 @@ class _Calls:
         self.names.add(box.name)
         kinds = [SimpleNamespace(kind="base", type=kind) for kind in (*box.types, "usize")]
         *free, number = kinds[box.bound :]
-        bound, asked = kinds[: box.bound], _Box(box, self)
+        bound, asked = kinds[: box.bound], _Box(box, self, custom or box.function)
         if box.function:
             context.register_foreign_function(
                 scallopy.ForeignFunction(asked.value, box.name, [], bound, [], None, *free, True)
@@ -335,12 +362,13 @@ class _Calls:
         for item in items:
             parts = list(walk(item))
             uses = [n for n in parts if isinstance(n, Atom) and n.predicate in boxes]
-            for node in [*parts, item]:
-                negated = node.atom if isinstance(node, Negation) else getattr(node, "target", None)
-                if negated in uses:
-                    raise node.span.error(
-                        f"{negated.predicate} is a black box, which is asked for its bound columns "
-                        "and cannot be negated or queried: derive a relation from it, and take this"
+            for node in parts:
+                wrong: list[Any] = [getattr(node, name, None) for name in ("atom", "target")]
+                wrong += node.heads if isinstance(node, Rule) else ()
+                for use in set(wrong) & set(uses):
+                    raise use.span.error(
+                        f"{use.predicate} is a black box, which is asked for its bound columns: it "
+                        "is not derived, negated or queried; derive a relation from it for that"
                     )
             changed |= bool(uses)
             start = min([item.span.start, *(one.span.start for one in item.attributes)])
@@ -353,18 +381,6 @@ class _Calls:
                 text = text[: atom.span.start - rest] + use + text[atom.span.end - rest :]
             texts.append(text)
         return "\n".join(texts) if changed else None
-
-    def coin(self, probability: float, number: int, together: int, like: Tensor) -> Any:
-        """A fact as the provenance has it."""
-        kind = SimpleNamespace(provenance=self.provenance)
-        tag: Any = like.new_tensor(probability) if "diff" in self.provenance else probability
-        if self.provenance == "difftopkproofsdebug":
-            tag = (tag, number, together)
-        elif scallopy.ScallopContext.supports_disjunctions(kind):
-            tag = (tag, together)
-        if self.provenance == "unit":
-            return (number,)
-        return (together if self.provenance == "proofs" else tag, (number,))
 
     def complete(self, run: Callable[[], Any]) -> Any:
         """Run, answer what was asked, and run again, until nothing new is asked."""
@@ -387,9 +403,10 @@ class _Calls:
 class _Box:
     """A black box as Scallop calls it, with its answers."""
 
-    def __init__(self, box: BlackBoxDeclaration, calls: _Calls) -> None:
+    def __init__(self, box: BlackBoxDeclaration, calls: _Calls, certain: bool) -> None:
         self.box = box
         self.calls = calls
+        self.certain = certain
         self.answers: dict[_Row, list[_Row]] = {}
 
     def ask(self, *given: Any) -> list[_Row]:
@@ -430,7 +447,7 @@ class _Box:
             probability = 1.0 if given is None else float(given)
             number = 0
             if probability < 1:
-                if box.function or calls.provenance == "custom":
+                if self.certain:
                     raise box.span.error(
                         f"{box.name} answers with probabilities, which Scallop loses for functions "
                         "and under custom provenances: take one of byssus's provenances; or "
@@ -438,7 +455,7 @@ class _Box:
                         "of Scallop's"
                     )
                 number = next(calls.numbers)
-                calls.coins.append((probability, number, together))
+                calls.coins.append(((probability, together), (number,)))
             if probability > 0:
                 outputs = tuple(map(export, values, box.types[box.bound :]))
                 yield (*outputs, number)

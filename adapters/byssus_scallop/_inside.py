@@ -42,13 +42,21 @@ class Inside(ScallopContext, scallopy.ScallopContext):  # type: ignore[misc]
     # What scallopy's own code reads
 
     @property
-    def _internal(self) -> OwnContext | None:
+    def _internal(self) -> OwnContext:
         engine = self._ready()
-        return engine.context if isinstance(engine, ScallopEngine) else None
+        if isinstance(engine, ScallopEngine):
+            return engine.context
+        raise ByssusError(
+            "the program runs on the embedded engine, as it has values that Scallop does not "
+            "exchange with Python code: there is nothing of Scallop's to look at"
+        )
 
     @property
-    def _custom_provenance(self) -> Callbacks[Any] | None:
-        return None if self._internal is None else self._internal.callbacks
+    def _custom_provenance(self) -> Callbacks[Any]:
+        return self._internal.callbacks
+
+    def load_stdlib(self) -> None:
+        """It is there: byssus knows all of it."""
 
     # The program
 

@@ -310,12 +310,8 @@ class _Printer:
         self.parts.append(f"{name}({', '.join(shown)})")
 
     def let(self, step: Let) -> None:
-        if isinstance(step.term, Apply):
-            variable = self.fresh()
-            self.parts.append(f"{variable} == {self.term(step.term)}")
-            self.variables[step.name] = variable
-        else:
-            self.variables[step.name] = self.term(step.term)
+        text = self.term(step.term)
+        self.variables[step.name] = self.defined(text) if isinstance(step.term, Apply) else text
 
     def formula(self, term: Term) -> str:
         text = self.term(term)
@@ -351,11 +347,7 @@ class _Printer:
     def flat(self, term: Term) -> str:
         """A term as a column of an atom: a variable or a constant."""
         text = self.term(term)
-        if not isinstance(term, Apply):
-            return text
-        variable = self.fresh()
-        self.parts.append(f"{variable} == {text}")
-        return variable
+        return self.defined(text) if isinstance(term, Apply) else text
 
     def named(self, term: Term) -> str:
         """A term as a variable."""
@@ -363,8 +355,16 @@ class _Printer:
             text = self.variables[term.name]
             if _VARIABLE.fullmatch(text):
                 return text
+        return self.defined(self.term(term))
+
+    def defined(self, text: str) -> str:
+        """A variable with the value of an expression."""
         variable = self.fresh()
-        self.parts.append(f"{variable} == {self.term(term)}")
+        definition = f"{variable} == {text}"
+        if not _VARIABLE.search(text):
+            # Scallop may compare nothing with what is computed of such a variable alone.
+            definition = self.part([definition], [variable])
+        self.parts.append(definition)
         return variable
 
     def constant(self, const: Const) -> str:

@@ -827,6 +827,7 @@ def test_a_join_of_many_relations_is_one_by_world(provenance: str) -> None:
     assert took(16) < 4
 
 
+@pytest.mark.embedded("Scallop joins whole relations, the embedded engine by worlds")
 def test_a_join_of_large_relations_is_one_by_world() -> None:
     """Two derived relations with a tuple for each of 6,400 worlds."""
     program = """

@@ -248,6 +248,7 @@ def test_copies_say_the_same(provenance: str) -> None:
     assert not list(module.parameters())
 
 
+@pytest.mark.embedded("runs under a provenance of Scallop's own")
 def test_training_and_testing_keep_different_numbers_of_proofs() -> None:
     module = sum_2("difftopkproofs", train_k=9, test_k=1)
     a, b = softmax(4, 3, seed=1), softmax(4, 3, seed=2)
@@ -348,6 +349,7 @@ class Names(scallopy.ScallopProvenance):
         return t1 | t2
 
 
+@pytest.mark.embedded("runs under a provenance of Scallop's own")
 def test_a_custom_provenance_collates_its_tags() -> None:
     module = sum_2("custom", custom_provenance=Sum())
     a, b = softmax(4, 3, seed=1).requires_grad_(), softmax(4, 3, seed=2)
@@ -358,6 +360,7 @@ def test_a_custom_provenance_collates_its_tags() -> None:
     torch.testing.assert_close(a.grad[:, 0], b[:, 0])
 
 
+@pytest.mark.embedded("runs under a provenance of Scallop's own")
 def test_custom_tags_are_any_objects() -> None:
     ctx = scallopy.ScallopContext(custom_provenance=Names())
     ctx.add_relation("edge", (int, int))
