@@ -39,6 +39,7 @@ from ._ir import (
     Term,
     Var,
 )
+from ._planning import Reversible
 from ._syntax import Span
 
 __all__ = ["Coin", "NotPrinted", "Printed", "printed", "scallops"]
@@ -276,13 +277,7 @@ class _Printer:
         if isinstance(step, Scan):
             self.scan(self.found.names[step.relation], [], step.columns)
         elif isinstance(step, Absent):
-            terms = [self.flat(term) for term in step.terms]
-            atom = f"{self.found.names[step.relation]}({', '.join(terms)})"
-            variables = list(filter(_VARIABLE.fullmatch, terms))
-            if len(terms) > len(variables) > len(set(variables)):
-                # Scallop does not negate an atom with both a constant and a variable twice.
-                atom = self.part([atom], dict.fromkeys(variables))
-            self.parts.append(f"not {atom}")
+            self.absent(step)
         elif isinstance(step, Filter):
             self.parts.append(self.formula(step.term))
         elif isinstance(step, Let):
@@ -293,6 +288,35 @@ class _Printer:
             name = f"{_OURS}pred_{len(self.found.predicates)}"
             self.found.predicates.append(Yielding(name, step, self.span))
             self.scan(name, [self.flat(term) for term in step.inputs], step.columns)
+
+    def absent(self, step: Absent) -> None:
+        defined: list[str] = []
+        terms = [self.flat(self.total(term, defined)) for term in step.terms]
+        name = self.found.names[step.relation]
+        if defined:
+            columns = [self.fresh() for _ in terms]
+            atom = f"{name}({', '.join(columns)})"
+            name = self.part([atom], [*columns, *("true" for _ in defined)]).partition("(")[0]
+            terms += defined
+        atom = f"{name}({', '.join(terms)})"
+        variables = list(filter(_VARIABLE.fullmatch, terms))
+        if len(terms) > len(variables) > len(set(variables)):
+            # Scallop does not negate an atom with both a constant and a variable twice.
+            atom = self.part([atom], dict.fromkeys(variables))
+        self.parts.append(f"not {atom}")
+
+    def total(self, term: Term, defined: list[str]) -> Term:
+        """A column that always has a value, which counts where all of `defined` are true.
+
+        Beyond the range of its type a sum equals no column, but Scallop would drop the tuple.
+        """
+        if not isinstance(term, Reversible) or not term.exact:
+            return term
+        function = term.function
+        arguments = tuple([self.total(argument, defined) for argument in term.arguments])
+        has = Apply(lambda *values: function(*values) is not None, arguments, kind="bool")
+        defined.append(self.flat(has))
+        return Apply(lambda *values: function(*values) or 0, arguments, kind=term.kind)
 
     def scan(self, name: str, first: Sequence[str], columns: Sequence[Column]) -> None:
         shown = list(first)
