@@ -37,7 +37,7 @@ from .foreign import (
 )
 from .input_mapping import InputMapping
 
-__all__ = ["attribute", "function", "mapping", "predicate", "text_of"]
+__all__ = ["attribute", "function", "mapping", "predicate"]
 
 
 def function(given: Any, resolve: Callable[[str], str] = str) -> Any:
@@ -111,7 +111,7 @@ def mapping(given: Any) -> Any:
     )
 
 
-def text_of(item: Item) -> str:
+def _text_of(item: Item) -> str:
     """An item as it was written, without attributes; one that was added alone lacks a word."""
     text = str(item.span)
     bare = not isinstance(item, Fact | FactSet | Rule) or text.startswith("rel")
@@ -123,7 +123,7 @@ def _processed(given: Any, view: ItemNode, *positional: Any, **named: Any) -> At
     reader = _Reader(given.name)
     context: Any = InternalScallopContext(provenance="unit")
     context.register_foreign_attribute(reader)
-    error = panics(lambda: context.add_program(f"@{given.name} {text_of(view.node)}"))
+    error = panics(lambda: context.add_program(f"@{given.name} {_text_of(view.node)}"))
     if reader.item is None:
         raise ByssusError(f"Scallop does not read this item: {error}") from error
     done = given.processor(reader.item, *positional, **named)

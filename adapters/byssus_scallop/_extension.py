@@ -16,8 +16,10 @@ from typing import Any
 
 import scallopy
 import scallopy.plugin.utils
+import torch
 from scallopy import Plugin, PluginRegistry
 from scallopy.utils import HistoryAction
+from torch import Tensor
 
 from byssus import ByssusError
 from byssus._calls import Failure
@@ -59,6 +61,13 @@ class Provenance(scallopy.ScallopProvenance):  # type: ignore[misc]
     def name(self) -> str:
         """What Scallop shows."""
         return f"byssus-{self.options['provenance']}"
+
+    def collate(self, batch: Sequence[Sequence[Any]]) -> Tensor:
+        """Probabilities of outputs, example by example, None for none, as `(batch, outputs)`."""
+        tags = [tag for row in batch for tag in row if isinstance(tag, Tensor)]
+        like = tags[0] if tags else torch.zeros(())
+        rows = [[0.0 if tag is None else tag for tag in row] for row in batch]
+        return torch.stack([torch.stack([torch.as_tensor(t).to(like) for t in r]) for r in rows])
 
 
 class Context(Inside):

@@ -54,7 +54,7 @@ _PLAIN = re.compile(r"[ !#-\[\]-~]*")  # printable, without quotes and backslash
 
 _COMPARISONS = frozenset(f"({{0}} {op} {{1}})" for op in ("!=", "<", "<=", ">", ">="))
 _INTEGERS = frozenset(f"{sign}{size}" for sign in "iu" for size in (8, 16, 32, 64, 128, "size"))
-_RESULTS = _INTEGERS | {"bool", "char", "String", "f32", "f64", "Entity"}
+_RESULTS = _INTEGERS | {"bool", "char", "String", "Symbol", "f32", "f64", "Entity"}
 """The types of what Scallop takes from Python."""
 
 _REFUSED = frozenset({"DateTime", "Duration", "Tensor"})
@@ -150,8 +150,8 @@ class Printed:
 
 
 def scallops(kind: str) -> str:
-    """The type in Scallop of a column; an entity is a number."""
-    return "u64" if kind == "Entity" else kind
+    """The type in Scallop of a column: of one that takes values from Python's functions too."""
+    return {"Entity": "u64", "Symbol": "String"}.get(kind, kind)
 
 
 def printed(program: Program) -> Printed:
@@ -398,7 +398,7 @@ class _Printer:
         if type(value) is int and 0 <= value < 2**31:
             return str(value)
         plain = type(value) is str and _PLAIN.fullmatch(value) and _OURS not in value
-        if plain and const.kind in ("String", ""):
+        if plain and const.kind in ("String", "Symbol", ""):
             return f'"{value}"'
         kind = const.kind or _kind(value)
         if kind in _REFUSED:

@@ -612,7 +612,7 @@ def _tag(what: str, tag: Any) -> str | None:
     if isinstance(tag, ForwardRef):
         tag = tag.__forward_arg__
     name = getattr(tag, "__name__", None) if isinstance(tag, TypeVar | type) else None
-    for key in (tag, name):
+    for key in (tag,) if name is None else (tag, name):
         try:
             return _TAGS[key]
         except (KeyError, TypeError):

@@ -777,6 +777,19 @@ def joins(item: Any, separator: str = ",", *, tag: float | None = None) -> Any:
 
 
 @scallopy.foreign_attribute
+def squares(item: Any) -> Any:
+    (argument,) = item.function_decl_arg_types()
+
+    @scallopy.foreign_function(
+        name=item.function_decl_name(), ret_type=item.function_decl_ret_type()
+    )
+    def square(x: argument) -> Any:
+        return x * x
+
+    return square
+
+
+@scallopy.foreign_attribute
 def leaves(item: Any, what: str) -> Any:
     """Nothing, the item, or an error."""
     if what == "error":
@@ -789,7 +802,7 @@ def registered(ctx: Any) -> Any:
         ctx.register_foreign_function(function)
     for predicate in (near, between, likely, failing):
         ctx.register_foreign_predicate(predicate)
-    for attribute in (adds, joins, leaves):
+    for attribute in (adds, joins, squares, leaves):
         ctx.register_foreign_attribute(attribute)
     return ctx
 
@@ -862,13 +875,16 @@ def test_foreign_attributes(plugged: Any) -> None:
     plugged.add_program(
         """
         type Word = String
+        type Number = i32
         @adds(3) type $more(x: i32) -> i32
+        @squares type $square(x: Number) -> Number
         @joins type join(bound x: Word, bound y: Word, z: Word)
         @joins("-", tag=0.5) type dashed(bound x: String, bound y: String, z: String)
         @leaves("out") rel a = {5}
         @leaves("in") rel a = {0.5::1}
         rel word = {"x", 0.5::"y"}
         rel b($more(x)) = a(x)
+        rel s($square($more(x))) = a(x)
         rel c(z) = word(x) and word(y) and x != y and join(x, y, z)
         rel d(z) = word(x) and word(y) and x != y and dashed(x, y, z)
         """
@@ -876,6 +892,7 @@ def test_foreign_attributes(plugged: Any) -> None:
     plugged.run()
     assert found(plugged, "a") == close({1: 0.5})
     assert found(plugged, "b") == close({4: 0.5})
+    assert found(plugged, "s") == close({16: 0.5})
     assert found(plugged, "c") == close({"x,y": 0.5, "y,x": 0.5})
     assert found(plugged, "d") == close({"x-y": 0.25, "y-x": 0.25})
 
@@ -990,6 +1007,10 @@ def test_functions_of_python() -> None:
 
 
 def test_names_and_options() -> None:
+    ctx = raw("sampled", samples=1)
+    ctx.add_program("rel a = {0.5::1} rel b(x) = a(x)")
+    ctx.run()
+    assert found(ctx, "b").get(1, 0.0) in (0.0, 1.0)  # in the one world
     with pytest.raises(ByssusError, match="byssus has exact, sampled, mixed, auto"):
         byssus_scallop.provenance("topkproofs")
     with pytest.raises(ByssusError, match="samples"):
@@ -1044,3 +1065,11 @@ def test_every_public_method_is_tested() -> None:
     text = Path(__file__).read_text()
     public = [name for name in vars(scallopy.ScallopContext) if not name.startswith("_")]
     assert [name for name in public if f".{name}(" not in text] == []
+
+
+def test_tags_of_a_batch_are_collated() -> None:
+    p = torch.tensor(0.25, requires_grad=True)
+    batch = byssus_scallop.provenance("exact").collate([[p, None], [0.5, p * p]])
+    batch.sum().backward()
+    assert batch.tolist() == [[0.25, 0], [0.5, 0.0625]]
+    assert p.grad == 1.5
