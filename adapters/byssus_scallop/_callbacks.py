@@ -57,6 +57,7 @@ class Callbacks(Generic[T]):
     Attributes:
         dropped: how many tuples were dropped, by place and reason.
         left: see `OwnContext`.
+        running: whether Scallop is at work.
         mult: both.
         discard: whether it holds in no world.
     """
@@ -66,6 +67,7 @@ class Callbacks(Generic[T]):
 
     def __init__(self) -> None:
         self.left: list[Any] = []
+        self.running = False
         self._stderr: int | None = None
         self.start(Unit(), None)  # type: ignore[arg-type]
 
@@ -97,9 +99,11 @@ class Callbacks(Generic[T]):
         handler = signal.getsignal(signal.SIGINT) if main else None
         if callable(handler):
             signal.signal(signal.SIGINT, functools.partial(self._interrupted, handler))
+        self.running = True
         try:
             panic = panics(work)
         finally:
+            self.running = False
             if callable(handler):
                 signal.signal(signal.SIGINT, handler)
             if self._stderr is not None:

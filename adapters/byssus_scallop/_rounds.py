@@ -70,7 +70,8 @@ class ScallopEngine(Engine):
         own: OwnContext | None = getattr(self._contexts, "own", None)
         if own is None:
             own = self._contexts.own = self._make()
-        return own
+        # A function that Scallop calls may run the same program.
+        return self._make() if own.callbacks.running else own
 
     def run(
         self,

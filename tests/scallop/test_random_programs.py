@@ -213,6 +213,7 @@ def check_gradient(case: Case) -> None:
     assert torch.autograd.gradcheck(function, tuple(probs))
 
 
+@pytest.mark.embedded("no matter of the engine")
 @_FEWER
 @given(case=cases(most=24))
 def test_gradcheck(case: Case) -> None:
@@ -300,6 +301,7 @@ def test_sampled(case: Case) -> None:
             assert bool((frequency - p).abs() <= error + 5 / count), f"{name}{row}:\n{case.text()}"
 
 
+@pytest.mark.embedded("no matter of the engine")
 @_FEWER
 @given(data=st.data(), case=cases(most=24))
 def test_order(data: st.DataObject, case: Case) -> None:
@@ -315,6 +317,7 @@ def test_order(data: st.DataObject, case: Case) -> None:
             assert found == pytest.approx({row: p.item() for row, p in rows.items()}, abs=1e-6)
 
 
+@pytest.mark.embedded("no matter of the engine")
 @_FEWER
 @given(data=st.data(), case=cases(most=24))
 def test_structures(data: st.DataObject, case: Case) -> None:
@@ -337,6 +340,7 @@ def test_structures(data: st.DataObject, case: Case) -> None:
             assert right[name].keys() <= batch[name].keys()
 
 
+@pytest.mark.embedded("no matter of the engine")
 @_FEWER
 @given(case=cases(most=24))
 def test_tensors(case: Case) -> None:

@@ -69,6 +69,7 @@ def test_a_generator_makes_it_reproducible(provenance: str) -> None:
     assert not torch.equal(first[0], first[1])
 
 
+@pytest.mark.embedded("no matter of the engine")
 @pytest.mark.parametrize("estimator", ["auto", "ised", "distinct", "rloo", "indecater"])
 @pytest.mark.parametrize("provenance", ["sampled", "mixed"])
 def test_estimators_learn(provenance: str, estimator: str) -> None:
