@@ -48,6 +48,9 @@ _OURS = "byssus_"
 _TRUE = "byssus_true"
 _CERTAIN = "byssus_certain"
 _ATOMS = 6
+_DEPTH = 40
+"""Operators within one another in one expression: Scallop reads deeper ones on a deep stack."""
+
 _VARIABLE = re.compile(r"\bbyssus_v\d+\b")
 _PLAIN = re.compile(r"[ !#-\[\]-~]*")  # printable, without quotes and backslashes
 
@@ -349,6 +352,7 @@ class _Printer:
     def term(self, term: Term) -> str:
         """An expression; without recursion, as they may be deep."""
         done: dict[int, str] = {}
+        depths: dict[int, int] = {}
         stack: list[tuple[Term, bool]] = [(term, False)]
         while stack:
             node, ready = stack.pop()
@@ -360,6 +364,11 @@ class _Printer:
                 stack.append((node, True))
                 stack += [(argument, False) for argument in node.arguments]
             else:
+                for argument in node.arguments:
+                    if depths.get(id(argument), 0) == _DEPTH:
+                        done[id(argument)] = self.defined(done[id(argument)])
+                        depths[id(argument)] = 0
+                depths[id(node)] = 1 + max(depths.get(id(one), 0) for one in node.arguments)
                 arguments = [done[id(argument)] for argument in node.arguments]
                 if node.written is not None:
                     done[id(node)] = node.written.format(*arguments)
