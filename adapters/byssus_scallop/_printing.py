@@ -368,7 +368,8 @@ class _Printer:
                     if depths.get(id(argument), 0) == _DEPTH:
                         done[id(argument)] = self.defined(done[id(argument)])
                         depths[id(argument)] = 0
-                depths[id(node)] = 1 + max(depths.get(id(one), 0) for one in node.arguments)
+                below = [depths.get(id(one), 0) for one in node.arguments]
+                depths[id(node)] = 1 + max(below, default=0)
                 arguments = [done[id(argument)] for argument in node.arguments]
                 if node.written is not None:
                     done[id(node)] = node.written.format(*arguments)
