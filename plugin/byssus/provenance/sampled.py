@@ -161,4 +161,5 @@ def from_bits(tag: int, count: int) -> np.ndarray[Any, np.dtype[np.int64]]:
             tag ^= low
         return np.array(found, np.int64)
     packed = np.frombuffer(tag.to_bytes((count + 7) // 8, "little"), np.uint8)
-    return np.flatnonzero(np.unpackbits(packed, count=count, bitorder="little"))
+    bits = np.unpackbits(packed, count=count, bitorder="little")
+    return np.flatnonzero(bits.view(np.bool_))  # numpy looks Booleans up faster than bytes
