@@ -19,7 +19,7 @@ from ._callbacks import CERTAIN, Callbacks, panics
 from ._engine import Engine, Row
 from ._inputs import Entry
 from ._ir import Program
-from ._printing import Coin, NotPrinted, printed, scallops
+from ._printing import Coin, printed, scallops
 from ._rounds import OwnContext, ScallopEngine
 from ._syntax import Item
 from .context import BYSSUS, ScallopContext
@@ -114,7 +114,8 @@ class Inside(ScallopContext, scallopy.ScallopContext):  # type: ignore[misc]
             program = self._lowering().program
             try:
                 self._engine = self._in_normal_form(program)
-            except NotPrinted:
+            except ByssusError:
+                # The program is sound: it has been lowered.
                 if not self._falls_back:
                     raise
                 self._engine = Engine(program)
@@ -190,5 +191,7 @@ def _compiled(
         context.compile()
 
     if (error := panics(build)) is not None:
-        raise ByssusError(f"Scallop does not take this program: {error}") from error
+        raise ByssusError(
+            f'Scallop does not take this program: take backend="embedded", and report it ({error})'
+        ) from error
     return context

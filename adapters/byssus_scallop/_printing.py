@@ -48,8 +48,8 @@ _OURS = "byssus_"
 _TRUE = "byssus_true"
 _CERTAIN = "byssus_certain"
 _ATOMS = 6
-_DEPTH = 40
-"""Operators within one another in one expression: Scallop reads deeper ones on a deep stack."""
+_OPERATORS = 12
+"""Operators in an expression: Scallop reads deep ones on the stack, and has 127 a rule at most."""
 
 _VARIABLE = re.compile(r"\bbyssus_v\d+\b")
 _PLAIN = re.compile(r"[ !#-\[\]-~]*")  # printable, without quotes and backslashes
@@ -217,7 +217,7 @@ class _Printer:
             self.lines.append(f"rel {head}({', '.join(names)}) = {whole} and {_CERTAIN}()")
             return
         if rule.tag is None and rule.exclusive is None:
-            terms = ", ".join([self.term(term) for term in rule.terms])
+            terms = ", ".join([self.flat(term) for term in rule.terms])
             self.lines.append(f"rel {head}({terms}) = {self.body([terms])}")
             return
         self.chance(rule, head)
@@ -352,7 +352,7 @@ class _Printer:
     def term(self, term: Term) -> str:
         """An expression; without recursion, as they may be deep."""
         done: dict[int, str] = {}
-        depths: dict[int, int] = {}
+        sizes: dict[int, int] = {}
         stack: list[tuple[Term, bool]] = [(term, False)]
         while stack:
             node, ready = stack.pop()
@@ -365,11 +365,10 @@ class _Printer:
                 stack += [(argument, False) for argument in node.arguments]
             else:
                 for argument in node.arguments:
-                    if depths.get(id(argument), 0) == _DEPTH:
+                    if sizes.get(id(argument), 0) > _OPERATORS / len(node.arguments):
                         done[id(argument)] = self.defined(done[id(argument)])
-                        depths[id(argument)] = 0
-                below = [depths.get(id(one), 0) for one in node.arguments]
-                depths[id(node)] = 1 + max(below, default=0)
+                        sizes[id(argument)] = 0
+                sizes[id(node)] = 1 + sum(sizes.get(id(one), 0) for one in node.arguments)
                 arguments = [done[id(argument)] for argument in node.arguments]
                 if node.written is not None:
                     done[id(node)] = node.written.format(*arguments)

@@ -205,6 +205,19 @@ PROGRAMS = {
         rel v(x + 1) = d(x)
         rel w(x, $abs(x)) = a(x)
     """,
+    "sums that leave their range": """
+        type a(u8)
+        rel a = {0.5::0, 0.4::1, 0.3::2, 255}
+        rel q(x) = a(x) and not a(x - 1)
+        rel r(x, y) = a(x) and a(y) and not a(x - y - 1)
+        rel s(x) = a(x) and a(x + 1)
+        rel g = {0.5::(1, 1), 0.5::(1, 2), 0.3::(2, 1), (2147483647, 1)}
+        rel edge(x, y) = g(x, y) and not g(x + 1, x + 1) and not g(x - 1, y)
+    """,
+    "deep expressions": f"""
+        rel q(x{" + 1" * 500}) = p(x)
+        rel r(x) = p(x) and (x > 1{" && x < 3" * 2000})
+    """,
     "dropped": """
         rel q(x, 6 / (x - 1)) = p(x)
         rel r(x) = p(x) and 10 % (x - 2) == 0
@@ -234,6 +247,8 @@ PROGRAMS = {
         rel s = {0.5::s"b", s"a"}
         rel q(x) = s(x) and x != s"a"
         rel r(x as String) = s(x)
+        rel t(x, y as Symbol) = s(x) and r(y)
+        rel u(y) = s(x) and y == (if x == s"a" then s"yes" else x)
     """,
     "foreign predicates": """
         rel q(x) = range<i32>(0, 5, x) and x % 2 == 0
