@@ -22,7 +22,7 @@ from ._planning import reorder
 from ._strata import strata
 from ._syntax import Span
 
-__all__ = ["Database", "Engine", "Limits", "Row", "Run", "Table", "aggregated"]
+__all__ = ["Database", "Derivation", "Engine", "Limits", "Row", "Run", "Table"]
 
 T = TypeVar("T")
 Row = tuple[Hashable, ...]
@@ -243,8 +243,11 @@ class Engine:
         return self._blackboxes.get(relation)
 
 
-class _Evaluation(Generic[T]):
-    """One run of a program."""
+class Derivation(Generic[T]):
+    """What a run derives beside its rules: aggregations, and the answers of black boxes.
+
+    To be subclassed by what runs the rules.
+    """
 
     def __init__(
         self,
@@ -257,36 +260,150 @@ class _Evaluation(Generic[T]):
         self.tags = tags
         self.generator = generator
         self.limits = limits
-        self.style = Style(
-            not isinstance(tags, Unit), tags.mult_source, tags.possible_source, tags.joins
-        )
-        self.tables: Database[T] = Database(engine.program.relations, tags)
         self.dropped: dict[tuple[Span, str], int] = defaultdict(int)
-        self.lost: list[T] = []
+        self.lost: dict[str, list[T]] = {}
         self.failed: list[tuple[str, Row]] = []
         self.failures: dict[tuple[Hashable, ...], BaseException] = {}
         self.needed: dict[tuple[str, Row], T] = {}
         self.asked: dict[str, int] = {}
         self.called: dict[str, set[Row]] = defaultdict(set)
+
+    def rows(self, relation: str) -> Mapping[Row, T]:
+        """The tuples of a relation so far, with their tags."""
+        raise NotImplementedError
+
+    def found(self, tables: dict[str, dict[Row, T]]) -> Run[T]:
+        """What the run has found, once it is over."""
+        lost = [tag for tags in self.lost.values() for tag in tags]
+        # Read now: a recursion may have asked again, in other worlds, for what had failed.
+        lost += [self.rows(relation).get(row, self.tags.zero) for relation, row in self.failed]
+        for name, row in self.needed:
+            box = self.engine.blackbox(name)
+            if box is not None and box.asked is not None:
+                self.needed[name, row] = self.rows(box.asked).get(row, self.tags.zero)
+        return Run(tables, dict(self.dropped), lost, self.failures, self.asked, self.needed)
+
+    def aggregated(self, declaration: Aggregate) -> dict[Row, list[T]]:
+        """The results of an aggregation, whose body is complete."""
+        tags = self.tags
+        size = declaration.group
+        groups: dict[Row, list[tuple[Row, T]]] = defaultdict(list)
+        for row, tag in self.rows(declaration.body).items():
+            groups[row[:size]].append((row[size:], tag))
+        new: dict[Row, list[T]] = defaultdict(list)
+
+        def dropped(reason: str) -> None:
+            self.dropped[declaration.span, reason] += 1
+
+        def results(key: Row, rows: list[tuple[Row, T]], grouped: bool) -> list[tuple[Row, T]]:
+            return aggregate(
+                declaration,
+                rows,
+                tags,
+                grouped=grouped,
+                group=key,
+                generator=self.generator,
+                dropped=dropped,
+            )
+
+        if declaration.groups is not None:
+            for row, tag in self.rows(declaration.groups).items():
+                for result, other in results(row, groups.get(row[:size], []), False):
+                    new[(*row, *result)].append(tags.mult(tag, other))
+        elif size == 0:
+            for result, tag in results((), groups.get((), []), False):
+                new[result].append(tag)
+        else:
+            for key, rows in groups.items():
+                for result, tag in results(key, rows, True):
+                    new[(*key, *result)].append(tag)
+        return new
+
+    # Black boxes
+
+    def answered(self, box: BlackBoxRelation, relation: str) -> dict[Row, list[T]]:
+        """Call a black box on what is new in a relation, and turn the answers into tuples."""
+        asked = self.rows(relation)
+        rows = [row for row in asked if row not in self.called[box.name]]
+        self.called[box.name].update(rows)
+        self.afford(box, len(self.called[box.name]))
+        return self.call(box, rows, [asked[row] for row in rows])
+
+    def afford(self, box: BlackBoxRelation, count: int) -> None:
+        self.asked[box.name] = count
+        limit = self.limits.calls(box)
+        if limit is not None and count > limit:
+            raise TooManyCalls(box, count, limit)
+
+    def call(
+        self, box: BlackBoxRelation, arguments: Sequence[Row], asked: Sequence[T]
+    ) -> dict[Row, list[T]]:
+        tags = self.tags
+        leaf = box.asked is None
+        new: dict[Row, list[T]] = defaultdict(list)
+        outcomes = box.box.evaluate(list(arguments)) if arguments else []
+        for row, tag, outcome in zip(arguments, asked, outcomes, strict=True):
+            if isinstance(outcome, Failure):
+                if box.asked is None:
+                    self.lost[box.name].append(tag)
+                else:
+                    self.failed.append((box.asked, row))
+                self.failures[box.name, *row] = outcome.cause
+                continue
+            inputs = () if leaf else row
+            given = tag if leaf else tags.one
+            outputs = list(box.convert(outcome))
+            certain = [o for o in outputs if o[0] is None]
+            for _, values in certain:
+                new[(*inputs, *values)].append(given)
+            uncertain = [o for o in outputs if o[0] is not None]
+            if uncertain:
+                self.needed[box.name, row] = tag
+                alternatives = tags.alternatives((box.name, row), [p for p, _ in uncertain])
+                for (_, values), one in zip(uncertain, alternatives, strict=True):
+                    new[(*inputs, *values)].append(tags.mult(given, one))
+        return new
+
+    def read_over(self, box: BlackBoxRelation) -> dict[Row, list[T]]:
+        """Call a black box on the contents that its relations have in the worlds."""
+        self.lost[box.name] = []
+        tables = [self.rows(name) for name in box.over]
+        limit = self.limits.calls(box)
+        contents = self.tags.contents(tables, limit)
+        if contents is None:
+            raise TooManyCalls(box, (limit or 0) + 1, limit or 0)
+        self.afford(box, len(contents))
+        arguments = [
+            tuple(tuple(row[0] if len(row) == 1 else row for row in rows) for rows in content)
+            for content, _ in contents
+        ]
+        return self.call(box, arguments, [tag for _, tag in contents])
+
+
+class _Evaluation(Derivation[T]):
+    """One run of a program."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        tags: Tags[T],
+        generator: torch.Generator | None,
+        limits: Limits,
+    ) -> None:
+        super().__init__(engine, tags, generator, limits)
+        self.style = Style(
+            not isinstance(tags, Unit), tags.mult_source, tags.possible_source, tags.joins
+        )
+        self.tables: Database[T] = Database(engine.program.relations, tags)
         self.size = 0
 
     def run(self, facts: Mapping[str, Iterable[tuple[Row, T]]]) -> Run[T]:
         for stratum in self.engine.strata:
             self.evaluate(stratum, facts)
-        # Read now: a recursion may have asked again, in other worlds, for what had failed.
-        asked = [self.tables[relation].rows[row] for relation, row in self.failed]
-        for name, row in self.needed:
-            box = self.engine.blackbox(name)
-            if box is not None and box.asked is not None:
-                self.needed[name, row] = self.tables[box.asked].rows[row]
-        return Run(
-            {name: table.rows for name, table in self.tables.items()},
-            dict(self.dropped),
-            self.lost + asked,
-            self.failures,
-            self.asked,
-            self.needed,
-        )
+        return self.found({name: table.rows for name, table in self.tables.items()})
+
+    def rows(self, relation: str) -> Mapping[Row, T]:
+        return self.tables[relation].rows
 
     def evaluate(
         self, stratum: Sequence[str], facts: Mapping[str, Iterable[tuple[Row, T]]]
@@ -394,126 +511,13 @@ class _Evaluation(Generic[T]):
             )
         return bool(delta)
 
-    def aggregated(self, declaration: Aggregate) -> dict[Row, list[T]]:
-        """The results of an aggregation, whose body is complete."""
-        return aggregated(
-            declaration,
-            lambda name: self.tables[name].rows,
-            self.tags,
-            self.generator,
-            self.dropped,
-        )
-
-    # Black boxes
-
     def answers(self, box: BlackBoxRelation) -> dict[Row, list[T]]:
-        """Call a black box on what is newly asked, and turn the answers into tuples."""
+        """What a black box answers that it has not been asked before."""
         if self.tags.incomplete:
             return {}
-        if box.asked is None:
-            return self.read_over(box) if not self.called[box.name] else {}
-        asked = self.tables[box.asked].rows
-        rows = [row for row in asked if row not in self.called[box.name]]
-        self.called[box.name].update(rows)
-        self.afford(box, len(self.called[box.name]))
-        return self.call(box, rows, [asked[row] for row in rows])
-
-    def afford(self, box: BlackBoxRelation, count: int) -> None:
-        self.asked[box.name] = count
-        limit = self.limits.calls(box)
-        if limit is not None and count > limit:
-            raise TooManyCalls(box, count, limit)
-
-    def call(
-        self, box: BlackBoxRelation, arguments: Sequence[Row], asked: Sequence[T]
-    ) -> dict[Row, list[T]]:
-        tags = self.tags
-        leaf = box.asked is None
-        new: dict[Row, list[T]] = defaultdict(list)
-        outcomes = box.box.evaluate(list(arguments)) if arguments else []
-        for row, tag, outcome in zip(arguments, asked, outcomes, strict=True):
-            if isinstance(outcome, Failure):
-                if box.asked is None:
-                    self.lost.append(tag)
-                else:
-                    self.failed.append((box.asked, row))
-                self.failures[box.name, *row] = outcome.cause
-                continue
-            inputs = () if leaf else row
-            given = tag if leaf else tags.one
-            outputs = list(box.convert(outcome))
-            certain = [o for o in outputs if o[0] is None]
-            for _, values in certain:
-                new[(*inputs, *values)].append(given)
-            uncertain = [o for o in outputs if o[0] is not None]
-            if uncertain:
-                self.needed[box.name, row] = tag
-                alternatives = tags.alternatives((box.name, row), [p for p, _ in uncertain])
-                for (_, values), one in zip(uncertain, alternatives, strict=True):
-                    new[(*inputs, *values)].append(tags.mult(given, one))
-        return new
-
-    def read_over(self, box: BlackBoxRelation) -> dict[Row, list[T]]:
-        """Call a black box on the contents that its relations have in the worlds."""
+        if box.asked is not None:
+            return self.answered(box, box.asked)
+        if self.called[box.name]:
+            return {}
         self.called[box.name].add(())
-        tables = [self.tables[name].rows for name in box.over]
-        limit = self.limits.calls(box)
-        contents = self.tags.contents(tables, limit)
-        if contents is None:
-            raise TooManyCalls(box, (limit or 0) + 1, limit or 0)
-        self.afford(box, len(contents))
-        arguments = [
-            tuple(tuple(row[0] if len(row) == 1 else row for row in rows) for rows in content)
-            for content, _ in contents
-        ]
-        return self.call(box, arguments, [tag for _, tag in contents])
-
-
-def aggregated(
-    declaration: Aggregate,
-    table: Callable[[str], Mapping[Row, T]],
-    tags: Tags[T],
-    generator: torch.Generator | None,
-    drops: dict[tuple[Span, str], int],
-) -> dict[Row, list[T]]:
-    """The tuples of a relation that aggregates others, with their tags.
-
-    Args:
-        declaration: what is aggregated.
-        table: the tuples of a relation, all of them.
-        tags: the provenance.
-        generator: for aggregators that draw at random.
-        drops: counts the tuples that it drops, by place and reason.
-    """
-    size = declaration.group
-    groups: dict[Row, list[tuple[Row, T]]] = defaultdict(list)
-    for row, tag in table(declaration.body).items():
-        groups[row[:size]].append((row[size:], tag))
-    new: dict[Row, list[T]] = defaultdict(list)
-
-    def dropped(reason: str) -> None:
-        drops[declaration.span, reason] += 1
-
-    def results(key: Row, rows: list[tuple[Row, T]], grouped: bool) -> list[tuple[Row, T]]:
-        return aggregate(
-            declaration,
-            rows,
-            tags,
-            grouped=grouped,
-            group=key,
-            generator=generator,
-            dropped=dropped,
-        )
-
-    if declaration.groups is not None:
-        for row, tag in table(declaration.groups).items():
-            for result, other in results(row, groups.get(row[:size], []), False):
-                new[(*row, *result)].append(tags.mult(tag, other))
-    elif size == 0:
-        for result, tag in results((), groups.get((), []), False):
-            new[result].append(tag)
-    else:
-        for key, rows in groups.items():
-            for result, tag in results(key, rows, True):
-                new[(*key, *result)].append(tag)
-    return new
+        return self.read_over(box)

@@ -9,22 +9,20 @@ the next round. The last round has brought nothing new.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from threading import get_ident, local
 from time import monotonic
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import torch
 
 from byssus import ByssusError
-from byssus._calls import Failure
 
 from ._algebra import Tags
 from ._callbacks import Callbacks
-from ._engine import Engine, Limits, Row, Run, TooManyCalls, aggregated
+from ._engine import Derivation, Engine, Limits, Row, Run
 from ._ir import Aggregate, BlackBoxRelation, Program
 from ._printing import Coin
-from ._syntax import Span
 from ._values import Entity
 
 __all__ = ["OwnContext", "ScallopEngine"]
@@ -148,8 +146,15 @@ class _Tables(dict[str, dict[Row, T]]):
         return found
 
 
-class _Rounds(Generic[T]):
-    """One run of a program."""
+class _Rounds(Derivation[T]):
+    """One run of a program.
+
+    Attributes:
+        tables: what the last round has found.
+    """
+
+    engine: ScallopEngine
+    tables: _Tables[T]
 
     def __init__(
         self,
@@ -158,22 +163,12 @@ class _Rounds(Generic[T]):
         generator: torch.Generator | None,
         limits: Limits,
     ) -> None:
-        self.engine = engine
-        self.tags = tags
-        self.generator = generator
-        self.limits = limits
+        super().__init__(engine, tags, generator, limits)
         # What byssus has derived, in the relations of the program.
         self.derived: dict[str, dict[Row, list[T]]] = defaultdict(lambda: defaultdict(list))
         self.tossed: dict[str, dict[Row, T]] = defaultdict(dict)
         # For each aggregation and black box over relations, what these held when it was done.
-        self.read: dict[str, list[dict[Row, T]]] = {}
-        self.asked: dict[str, int] = {}
-        self.called: dict[str, set[Row]] = defaultdict(set)
-        self.failed: list[tuple[str, Row]] = []
-        self.lost: dict[str, list[T]] = {}
-        self.failures: dict[tuple[Hashable, ...], BaseException] = {}
-        self.needed: dict[tuple[str, Row], T] = {}
-        self.drops: dict[tuple[Span, str], int] = defaultdict(int)
+        self.read: dict[str, list[Mapping[Row, T]]] = {}
         seconds = engine.seconds
         self.deadline = None if seconds is None else monotonic() + seconds
 
@@ -184,23 +179,18 @@ class _Rounds(Generic[T]):
         }
         limit = self.limits.iterations or _ROUNDS
         for round_ in range(limit + 1):
-            tables = self.round(given)
-            if round_ == limit or self.tags.incomplete or not self.advance(tables):
+            self.tables = self.round(given)
+            if round_ == limit or self.tags.incomplete or not self.advance():
                 break
         if round_ == _ROUNDS:
             self.endless()
-        lost = [tag for tags in self.lost.values() for tag in tags]
-        # Read now: later rounds may have asked again, in other worlds.
-        lost += [tables[relation].get(row, self.tags.zero) for relation, row in self.failed]
-        for name, row in self.needed:
-            box = self.engine.blackbox(name)
-            if box is not None and box.asked is not None:
-                self.needed[name, row] = tables[box.asked].get(row, self.tags.zero)
-        for drop, count in tables.context.callbacks.dropped.items():
-            self.drops[drop] += count
+        for drop, count in self.tables.context.callbacks.dropped.items():
+            self.dropped[drop] += count
         # All of them now: the run may be read in other threads, and Scallop's context not.
-        found = {name: tables[name] for name in self.engine.program.relations}
-        return Run(found, self.drops, lost, self.failures, self.asked, self.needed)
+        return self.found({name: self.tables[name] for name in self.engine.program.relations})
+
+    def rows(self, relation: str) -> Mapping[Row, T]:
+        return self.tables[relation]
 
     def endless(self) -> None:
         boxes = self.engine.program.blackboxes
@@ -238,7 +228,7 @@ class _Rounds(Generic[T]):
 
     # Between the rounds
 
-    def advance(self, tables: _Tables[T]) -> bool:
+    def advance(self) -> bool:
         """Do what is to be done in the lowest stratum that has anything; whether one has.
 
         What is above depends on it.
@@ -247,23 +237,23 @@ class _Rounds(Generic[T]):
             new = False
             for name in stratum:
                 for coin in self.engine.coins.get(name, ()):
-                    new |= self.toss(coin, tables)
+                    new |= self.toss(coin)
                 if declaration := self.engine.aggregate(name):
-                    new |= self.aggregate(declaration, tables)
+                    new |= self.aggregate(declaration)
             if new:
                 return True
             for name in stratum:
                 if box := self.engine.blackbox(name):
-                    new |= self.ask(box, tables)
+                    new |= self.ask(box)
             if new:
                 return True
         return False
 
-    def toss(self, coin: Coin, tables: _Tables[T]) -> bool:
+    def toss(self, coin: Coin) -> bool:
         """Toss coins for ground instances that are new; whether there are any."""
         known = self.tossed[coin.coins]
         before = len(known)
-        for row in tables[coin.instances]:
+        for row in self.rows(coin.instances):
             key, probability = row, coin.probability
             if probability is None and not coin.alternatives:
                 *rest, probability = row  # type: ignore[assignment]
@@ -277,92 +267,36 @@ class _Rounds(Generic[T]):
                 known[key] = self.tags.fact(where, probability)
         return len(known) > before
 
-    def changed(self, name: str, relations: Iterable[str | None], tables: _Tables[T]) -> bool:
+    def aggregate(self, declaration: Aggregate) -> bool:
+        """Aggregate what has changed; whether the results may have."""
+        name = declaration.head
+        if not self.changed(name, (declaration.body, declaration.groups)):
+            return False
+        before = self.derived[name]
+        self.derived[name] = self.aggregated(declaration)
+        return bool(before or self.derived[name])
+
+    def ask(self, box: BlackBoxRelation) -> bool:
+        """Call a black box on what is new; whether it has answered anything."""
+        if box.asked is not None:
+            found = self.answered(box, box.asked)
+            for row, tags in found.items():
+                self.derived[box.name][row] += tags
+            return bool(found)
+        if not self.changed(box.name, box.over):
+            return False
+        self.derived[box.name] = self.read_over(box)
+        return True
+
+    def changed(self, name: str, relations: Iterable[str | None]) -> bool:
         """Whether relations hold something else than when this was done before."""
-        now = [tables[one] for one in relations if one is not None]
+        now = [self.rows(one) for one in relations if one is not None]
         before = self.read.get(name)
         self.read[name] = now
         return before is None or not all(map(self.same, before, now))
 
     def same(self, a: Mapping[Row, T], b: Mapping[Row, T]) -> bool:
         return a.keys() == b.keys() and all(self.tags.equal(tag, b[row]) for row, tag in a.items())
-
-    def aggregate(self, declaration: Aggregate, tables: _Tables[T]) -> bool:
-        name = declaration.head
-        if not self.changed(name, (declaration.body, declaration.groups), tables):
-            return False
-        before = self.derived[name]
-        self.derived[name] = aggregated(
-            declaration, tables.__getitem__, self.tags, self.generator, self.drops
-        )
-        return bool(before or self.derived[name])
-
-    # Black boxes
-
-    def ask(self, box: BlackBoxRelation, tables: _Tables[T]) -> bool:
-        """Call a black box on what is new; whether there is anything."""
-        if box.asked is None:
-            return self.changed(box.name, box.over, tables) and self.call_over(box, tables)
-        asked = tables[box.asked]
-        rows = [row for row in asked if row not in self.called[box.name]]
-        if not rows:
-            return False
-        self.called[box.name].update(rows)
-        self.afford(box, len(self.called[box.name]))
-        self.call(box, rows, rows, [asked[row] for row in rows])
-        return True
-
-    def call_over(self, box: BlackBoxRelation, tables: _Tables[T]) -> bool:
-        """Call a black box on the contents that its relations have in the worlds."""
-        limit = self.limits.calls(box)
-        contents = self.tags.contents([tables[name] for name in box.over], limit)
-        if contents is None:
-            raise TooManyCalls(box, (limit or 0) + 1, limit or 0)
-        self.afford(box, len(contents))
-        arguments = [
-            tuple(tuple(row[0] if len(row) == 1 else row for row in rows) for rows in content)
-            for content, _ in contents
-        ]
-        self.derived[box.name] = defaultdict(list)
-        self.lost[box.name] = []
-        self.call(box, arguments, [()] * len(arguments), [tag for _, tag in contents])
-        return True
-
-    def afford(self, box: BlackBoxRelation, count: int) -> None:
-        self.asked[box.name] = count
-        limit = self.limits.calls(box)
-        if limit is not None and count > limit:
-            raise TooManyCalls(box, count, limit)
-
-    def call(
-        self,
-        box: BlackBoxRelation,
-        arguments: Sequence[Row],
-        inputs: Sequence[Row],
-        asked: Sequence[T],
-    ) -> None:
-        """Turn the answers of calls into tuples, which begin with these inputs."""
-        tags, new = self.tags, self.derived[box.name]
-        outcomes = box.box.evaluate(list(arguments)) if arguments else []
-        for row, first, where, outcome in zip(arguments, inputs, asked, outcomes, strict=True):
-            if isinstance(outcome, Failure):
-                if box.asked is None:
-                    self.lost[box.name].append(where)
-                else:
-                    self.failed.append((box.asked, row))
-                self.failures[box.name, *row] = outcome.cause
-                continue
-            given = where if box.asked is None else tags.one
-            answers = list(box.convert(outcome))
-            for probability, values in answers:
-                if probability is None:
-                    new[(*first, *values)].append(given)
-            uncertain = [answer for answer in answers if answer[0] is not None]
-            if uncertain:
-                self.needed[box.name, row] = where
-                some = tags.alternatives((box.name, row), [p for p, _ in uncertain])
-                for (_, values), tag in zip(uncertain, some, strict=True):
-                    new[(*first, *values)].append(tags.mult(given, tag))
 
 
 def _entities(row: Row, kinds: Sequence[str]) -> Row:
