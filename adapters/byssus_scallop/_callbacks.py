@@ -27,7 +27,6 @@ from ._algebra import Tags, Unit
 from ._engine import TooManyTuples
 from ._operators import Dropped
 from ._syntax import Span
-from ._types import FAMILIES
 
 __all__ = ["CERTAIN", "Callbacks", "panics"]
 
@@ -44,11 +43,6 @@ CERTAIN: Any = object()
 _OFTEN = 1024
 _DERIVATIONS = 10
 """A tuple may be derived so many times; Scallop does not say how many there are."""
-
-_PREDICATES = frozenset(
-    ("bool", "char", "String", "f32", "f64", "DateTime", "Duration", "Entity", "Tensor")
-) | frozenset(f"{sign}{size}" for sign in "iu" for size in (8, 16, 32, 64, 128, "size"))
-"""The types that columns of Scallop's foreign predicates may have."""
 
 
 class Callbacks(Generic[T]):
@@ -250,21 +244,18 @@ class Callbacks(Generic[T]):
     # Functions and predicates
 
     def function(
-        self,
-        name: str,
-        function: Callable[..., Any],
-        arguments: Sequence[str],
-        result: str,
-        where: Span,
-        *,
-        optional: Sequence[str] = (),
-        variadic: str | None = None,
-        generics: dict[str, str] | None = None,
-        silent: bool = False,
+        self, name: str, function: Callable[..., Any], arguments: int, result: str, where: Span
     ) -> Any:
-        """A function as Scallop reads foreign ones; types are names, families or generics.
+        """A function as Scallop reads foreign ones.
 
         What it raises is counted, and drops the tuple.
+
+        Args:
+            name: of the function in Scallop.
+            function: what is called.
+            arguments: how many there are, of any types.
+            result: the type of the result.
+            where: what it is that drops what the function does not take.
         """
 
         def call(*values: Any) -> Any:
@@ -275,27 +266,18 @@ class Callbacks(Generic[T]):
             except (ByssusError, KeyboardInterrupt, SystemExit) as error:
                 self.fail(error)
             except Exception as error:
-                self._drop(where, error, silent)
+                self._drop(where, error)
             return None
-
-        numbers = {generic: i for i, generic in enumerate(generics or {})}
-
-        def parameter(kind: str) -> SimpleNamespace:
-            if kind in numbers:
-                return SimpleNamespace(kind="generic", id=numbers[kind])
-            if kind in FAMILIES:
-                return SimpleNamespace(kind="family", type_family=kind)
-            return SimpleNamespace(kind="base", type=kind)
 
         return SimpleNamespace(
             name=name,
             func=call,
             suppress_warning=True,
-            generic_type_params=list((generics or {}).values()),
-            static_arg_types=list(map(parameter, arguments)),
-            optional_arg_types=list(map(parameter, optional)),
-            var_arg_types=None if variadic is None else parameter(variadic),
-            return_type=parameter(result),
+            generic_type_params=[],
+            static_arg_types=[SimpleNamespace(kind="family", type_family="Any")] * arguments,
+            optional_arg_types=[],
+            var_arg_types=None,
+            return_type=SimpleNamespace(kind="base", type=result),
         )
 
     def predicate(
@@ -317,12 +299,6 @@ class Callbacks(Generic[T]):
             function: from the arguments to `(tag, outputs)`.
             where: what it is that drops what the function does not take.
         """
-        for kind in types:
-            if kind not in _PREDICATES:
-                raise ByssusError(
-                    f"{shown} has a column of type {kind}, which Scallop does not give to Python "
-                    'code: take String, or backend="embedded"'
-                )
 
         def call(*row: Any) -> list[tuple[None, Row]]:
             if self.error is not None:
@@ -360,7 +336,7 @@ class Callbacks(Generic[T]):
                 raise
             except Exception as error:
                 found = []
-                self._drop(where, error, False)
+                self._drop(where, error)
             self._known[name, row] = [
                 (self._fact((name, row, i), tag), outputs) for i, (tag, outputs) in enumerate(found)
             ]
@@ -379,12 +355,9 @@ class Callbacks(Generic[T]):
             return self._tags.one
         return self._tags.zero if tag is False else self._tags.fact(key, tag)
 
-    def _drop(self, where: Span, error: Exception, silent: bool) -> None:
-        if not silent:
-            reason = (
-                str(error) if isinstance(error, Dropped) else f"{type(error).__name__}: {error}"
-            )
-            self.dropped[where, reason] += 1
+    def _drop(self, where: Span, error: Exception) -> None:
+        plain = isinstance(error, Dropped)
+        self.dropped[where, str(error) if plain else f"{type(error).__name__}: {error}"] += 1
 
 
 def panics(work: Callable[[], Any]) -> BaseException | None:

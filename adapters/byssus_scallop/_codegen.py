@@ -367,12 +367,7 @@ class _Writer:
     def instance(self) -> str:
         """What tells this ground instance of the rule from others."""
         values = "".join(f"{self.evaluated(term)}, " for term in self.rule.key)
-        span = self.rule.span
-        # Rules that are added one by one are texts of their own.
-        which: Any = (id(span.source), span.start)
-        if self.rule.exclusive is not None:
-            which = (*which, self.rule.exclusive[0])
-        return f"({self.value('k', ('rule', *which))}, ({values}))"
+        return f"({self.value('k', self.rule.which)}, ({values}))"
 
 
 def _variables(term: Term) -> list[str]:

@@ -131,9 +131,7 @@ class Inside(ScallopContext, scallopy.ScallopContext):  # type: ignore[misc]
         def make() -> OwnContext:
             callbacks: Callbacks[Any] = Callbacks()
             functions = [
-                callbacks.function(
-                    one.name, one.function, ["Any"] * one.arguments, one.result, one.span
-                )
+                callbacks.function(one.name, one.function, one.arguments, one.result, one.span)
                 for one in text.functions
             ]
             predicates = [

@@ -195,6 +195,13 @@ class Rule:
     key: tuple[Term, ...] = ()
     certain: bool = False
 
+    @property
+    def which(self) -> Hashable:
+        """What tells the rule from others, but not from its alternatives."""
+        # Rules that are added one by one are texts of their own.
+        group = () if self.exclusive is None else self.exclusive[:1]
+        return ("rule", id(self.span.source), self.span.start, *group)
+
 
 @dataclass(frozen=True)
 class Aggregate:

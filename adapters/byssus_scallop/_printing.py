@@ -41,6 +41,7 @@ from ._ir import (
 )
 from ._planning import Reversible
 from ._syntax import Span
+from ._types import TYPES
 
 __all__ = ["Coin", "NotPrinted", "Printed", "printed", "scallops"]
 
@@ -56,12 +57,11 @@ _PLAIN = re.compile(r"[ !#-\[\]-~]*")  # printable, without quotes and backslash
 
 
 _COMPARISONS = frozenset(f"({{0}} {op} {{1}})" for op in ("!=", "<", "<=", ">", ">="))
-_INTEGERS = frozenset(f"{sign}{size}" for sign in "iu" for size in (8, 16, 32, 64, 128, "size"))
-_RESULTS = _INTEGERS | {"bool", "char", "String", "Symbol", "f32", "f64", "Entity"}
-"""The types of what Scallop takes from Python."""
-
 _REFUSED = frozenset({"DateTime", "Duration", "Tensor"})
 """Types whose values Scallop does not give back as it takes them."""
+
+_RESULTS = TYPES - _REFUSED
+"""The types of what Scallop takes from Python."""
 
 
 class NotPrinted(ByssusError):  # noqa: N818
@@ -161,7 +161,7 @@ def printed(program: Program) -> Printed:
     """The text of a program.
 
     Raises:
-        ProgramError: something that Scallop does not take from Python.
+        NotPrinted: it has values that Scallop does not exchange with Python code.
     """
     printer = _Printer(program)
     for rule in program.rules:
@@ -172,10 +172,8 @@ def printed(program: Program) -> Printed:
 
 class _Printer:
     def __init__(self, program: Program) -> None:
-        self.program = program
         self.found = Printed(constants=[(_TRUE, ())])
         self.lines = [f"type {name}()" for name in (_TRUE, _CERTAIN, f"{_OURS}none")]
-        self.types: dict[str, tuple[str, ...]] = {}
         for i, (name, relation) in enumerate(program.relations.items()):
             plain = name.isidentifier() and name.isascii()
             if plain and name.startswith(_OURS):
@@ -193,8 +191,7 @@ class _Printer:
         self.count = self.joined = 0
 
     def declare(self, name: str, types: Iterable[str]) -> None:
-        self.types[name] = tuple(map(scallops, types))
-        columns = ", ".join(f"c{i}: {kind}" for i, kind in enumerate(self.types[name]))
+        columns = ", ".join(f"c{i}: {kind}" for i, kind in enumerate(map(scallops, types)))
         self.lines.append(f"type {name}({columns})")
 
     def fresh(self) -> str:
@@ -266,12 +263,10 @@ class _Printer:
             f"rel {head}({shown(terms)}) = "
             f"{whole}({shown([*terms, *key, *('_' for _ in tags)])}) and {coins}({shown(key)})",
         ]
-        which: Hashable = (id(rule.span.source), rule.span.start)
         alternative = alternatives = 0
         if rule.exclusive is not None:
-            group, alternative, alternatives = rule.exclusive
-            which = (*which, group)  # type: ignore[misc]
-        coin = Coin(instances, coins, ("rule", which), probability, alternative, alternatives)
+            _, alternative, alternatives = rule.exclusive
+        coin = Coin(instances, coins, rule.which, probability, alternative, alternatives)
         self.found.coins.append((rule.head, coin))
 
     # Steps

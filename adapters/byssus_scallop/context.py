@@ -145,9 +145,9 @@ class ScallopContext:
         if cls is not ScallopContext or options.get("fork_from") is not None:
             return object.__new__(cls)
         ours = custom_provenance is None and provenance in BYSSUS
+        chosen = _context_class(backend, ours)
         if ours or backend != "scallopy":
-            return object.__new__(_context_class(backend, ours))
-        _context_class(backend, ours)
+            return object.__new__(chosen)
         from ._extension import scallops_own
 
         return scallops_own(provenance, custom_provenance, *arguments, **options)
