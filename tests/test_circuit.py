@@ -149,7 +149,7 @@ def test_deterministic(formula: Formula) -> None:
 def test_the_child_process_compiles_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     formula, _ = sum_formula([5] * 4)
     here = dict(Circuit.compile(formula).named_buffers())
-    monkeypatch.setattr("byssus.circuit._SMALL", 0)
+    monkeypatch.setattr("byssus._compile._SMALL", 0)
     there = dict(Circuit.compile(formula).named_buffers())
     assert here.keys() == there.keys()
     assert all(torch.equal(here[name], there[name]) for name in here)
@@ -249,7 +249,7 @@ def test_a_limit_that_is_kept_changes_nothing() -> None:
 
 
 def test_a_child_that_dies_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("byssus.circuit._SMALL", 0)
+    monkeypatch.setattr("byssus._compile._SMALL", 0)
     monkeypatch.setattr("sys.executable", "/bin/false")
     formula, _ = sum_formula([2, 2])
     with pytest.raises(ByssusError, match="process ended with status 1"):

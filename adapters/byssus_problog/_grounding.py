@@ -23,6 +23,7 @@ from byssus.formula import Key, Node
 
 from ._database import LABEL, Database, Network
 from ._engine import Arguments, Engine
+from ._reading import Choice, read
 from ._source import Source
 from ._terms import bindings, order_key, to_python, to_term
 
@@ -256,63 +257,40 @@ class _Reader:
         self.concepts: list[Concept] = []
 
     def read(self, keys: Iterable[Key]) -> None:
-        atoms: dict[int, Any] = {}
-        stack = [abs(key) for key in keys if key]
-        while stack:
-            number = stack.pop()
-            if number in self.nodes or number in atoms:
-                continue
-            node = self._target.get_node(number)
-            kind = type(node).__name__
-            if kind == "atom":
-                atoms[number] = node
-            else:
-                self.nodes[number] = ("and" if kind == "conj" else "or", tuple(node.children))
-                stack += [abs(child) for child in node.children if child]
-        choices: dict[Hashable, dict[int, Any]] = {}
-        for number in sorted(atoms):
-            group = atoms[number].group
-            identifier = atoms[number].identifier
-            key = ("fact", identifier) if group is None else group
-            choices.setdefault(key, {})[number] = atoms[number]
-        networks: list[dict[int, Any]] = []
-        others: list[dict[int, Any]] = []
-        for choice in choices.values():
-            (others if _label(choice) is None else networks).append(choice)
+        self.nodes, choices = read(self._target, keys)
+        networks = [choice for choice in choices if _label(choice) is not None]
         networks.sort(key=lambda choice: order_key(_label(choice)))
         for choice in networks:
             self._network_concept(choice)
-        for choice in others:
-            self._constant_concept(choice)
+        for choice in choices:
+            if _label(choice) is None:
+                self._constant_concept(choice)
 
-    def _network_concept(self, group: dict[int, Any]) -> None:
-        name, inputs, _ = next(iter(group.values())).probability.args
+    def _network_concept(self, choice: Choice) -> None:
+        name, inputs, _ = next(iter(choice.atoms.values())).probability.args
         network = self._grounder.networks[str(to_python(name))]
         if not is_ground(inputs):
             raise self._grounder.source.error(
                 f"the inputs {inputs} of network {network.name} are not bound when it is used"
             )
-        for number, atom in group.items():
+        for number, atom in choice.atoms.items():
             self.nodes[number] = ("literal", (len(self.concepts), int(atom.probability.args[2])))
         text = f"{network.name}({', '.join(map(str, term2list(inputs, deep=False)))})"
         self.concepts.append(Concept(text, len(network.values), network.name, inputs))
 
-    def _constant_concept(self, group: dict[int, Any]) -> None:
+    def _constant_concept(self, choice: Choice) -> None:
         probs = []
-        for position, (number, atom) in enumerate(group.items()):
+        for position, (number, atom) in enumerate(choice.atoms.items()):
             probs.append(self._probability(atom))
             self.nodes[number] = ("literal", (len(self.concepts), position))
         total = sum(probs)
-        name = next(iter(group.values())).name
-        if name.functor == "choice":  # ProbLog's: choice(clause, option, head, ...)
-            name = name.args[2]
         if total > 1 + 1e-9:
             raise ProbabilityError(
-                f"the probabilities of the disjunction of {name} sum to {total:g}, above 1"
+                f"the probabilities of the disjunction of {choice.name} sum to {total:g}, above 1"
             )
         if total < 1 - 1e-9:  # else there is no world in which none of them holds
             probs.append(1.0 - total)
-        self.concepts.append(Concept(str(name), len(probs), probs=tuple(probs)))
+        self.concepts.append(Concept(str(choice.name), len(probs), probs=tuple(probs)))
 
     def _probability(self, atom: Any) -> float:
         label = atom.probability
@@ -328,7 +306,7 @@ class _Reader:
         return value
 
 
-def _label(choice: dict[int, Any]) -> Term | None:
+def _label(choice: Choice) -> Term | None:
     """The network and inputs that a concept is predicted from, as a term; None if constant."""
-    label = next(iter(choice.values())).probability
+    label = next(iter(choice.atoms.values())).probability
     return label(*label.args[:2]) if isinstance(label, Term) and label.functor == LABEL else None

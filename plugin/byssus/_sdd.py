@@ -12,19 +12,16 @@ Within a concept it is balanced: right-linear, the literals of V values would ta
 PySDD recurses down the vtree with some 50 kB of stack a level, and a stack that overflows ends the
 process: operations over many concepts run on a thread with a stack of their own size.
 
-This module imports only PySDD, because it is also a script: PySDD cannot be interrupted and may
-end its process, so a compilation that may be large runs in a child (see `byssus.circuit`).
+This module imports only PySDD, so that the child process of a compilation starts fast (see
+`byssus._compile`).
 """
 
 from __future__ import annotations
 
 import operator
 import os
-import pickle
-import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -45,10 +42,6 @@ R = TypeVar("R")
 
 _STACK = 1 << 29  # bytes, of address space: what is not used takes no memory
 _SHALLOW = 64  # levels of a vtree, for which the usual stack of 8 MB is enough by far
-
-
-class LimitReached(Exception):  # noqa: N818
-    """A compilation outgrew its limit; the arguments are what and where."""
 
 
 class Decisions(NamedTuple):
@@ -347,49 +340,27 @@ def on_deep_stack(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -
     return _deep().submit(function, *args, **kwargs).result()
 
 
-def _limit(sdd: Sdd, nodes: int | None, seconds: float | None) -> Callable[[SddNode], None]:
-    """A check to make after every node of the formula; raises `LimitReached`."""
-    started = time.monotonic()
-
-    def check(_: SddNode) -> None:
-        if seconds is not None and time.monotonic() - started > seconds:
-            raise LimitReached("seconds")
-        if nodes is not None and sdd.manager.count() > nodes:
-            sdd.manager.garbage_collect()
-            if sdd.manager.count() > nodes:
-                raise LimitReached("nodes")
-
-    return check
-
-
 def compile_formula(
     widths: Sequence[int],
     order: Sequence[int],
     nodes: Sequence[Node],
     cycles: Sequence[tuple[int, int]],
     roots: Sequence[Key],
-    node_limit: int | None = None,
-    seconds: float | None = None,
+    check: Callable[[Sdd], None] = lambda sdd: None,
 ) -> Decisions:
-    """Compile a formula to a decision diagram; raises `LimitReached`."""
+    """Compile a formula to a decision diagram.
+
+    Args:
+        widths: the number of values of each concept.
+        order: the order in which to decide on them.
+        nodes: the formula's nodes, and so on: see `byssus.Formula`.
+        cycles: its cycles.
+        roots: its roots.
+        check: called after every operation; what it raises ends the compilation.
+    """
 
     def compiled() -> Decisions:
         sdd = Sdd(widths, order)
-        return sdd.decisions(fold(nodes, cycles, roots, sdd, _limit(sdd, node_limit, seconds)))
+        return sdd.decisions(fold(nodes, cycles, roots, sdd, lambda _: check(sdd)))
 
     return on_deep_stack(compiled)
-
-
-def main() -> None:
-    """Read a pickled job from standard input and write the pickled result to standard output."""
-    job = pickle.load(sys.stdin.buffer)
-    result: tuple[str, Any]
-    try:
-        result = ("done", tuple(compile_formula(**job)))
-    except LimitReached as limit:
-        result = ("limit", limit.args[0])
-    pickle.dump(result, sys.stdout.buffer)
-
-
-if __name__ == "__main__":
-    main()

@@ -7,27 +7,18 @@ instead of a distribution: its level is the gather alone.
 
 from __future__ import annotations
 
-import os
-import pickle
-import subprocess
-import sys
 from collections.abc import Sequence
-from math import prod
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from byssus import _sdd
-from byssus.errors import ByssusError, CompilationLimit, ShapeError
+from byssus import _compile, _sdd
+from byssus.errors import ShapeError
 from byssus.formula import Formula
 
 __all__ = ["Circuit"]
-
-# Below this many worlds a diagram cannot grow large, and a child process would cost more.
-_SMALL = 20_000
 
 
 class Circuit(nn.Module):
@@ -97,27 +88,8 @@ class Circuit(nn.Module):
         Raises:
             CompilationLimit: the limit was reached.
         """
-        job: dict[str, Any] = {
-            "widths": formula.widths,
-            "order": tuple(order) if order is not None else formula.order(),
-            "nodes": formula.nodes,
-            "cycles": formula.cycles,
-            "roots": formula.roots,
-            "node_limit": nodes,
-            "seconds": seconds,
-        }
-        try:
-            if prod(formula.widths) <= _SMALL and len(formula.nodes) <= _SMALL:
-                decisions = _sdd.compile_formula(**job)
-            else:
-                decisions = _compile_in_child(job, seconds)
-        except _sdd.LimitReached as limit:
-            which = {"nodes": f"{nodes} nodes", "seconds": f"{seconds} seconds"}
-            raise CompilationLimit(
-                f"the circuit did not compile within its limit of {which[limit.args[0]]} "
-                f"({len(formula.nodes)} formula nodes over {len(formula.widths)} concepts); raise "
-                f"`{limit.args[0]}=`, or sample: provenance 'sampled', 'mixed' or 'auto'"
-            ) from None
+        chosen = tuple(order) if order is not None else formula.order()
+        decisions = _compile.compile_formula(formula, chosen, nodes=nodes, seconds=seconds)
         return cls(formula.widths, decisions)
 
     @property
@@ -382,29 +354,3 @@ def _summed(levels: Sequence[_Level], sampled: Tensor | None) -> list[bool]:
                 "value in all rows of the batch, or in none"
             )
     return [lowest[concept] < 0 for concept in concepts]
-
-
-def _compile_in_child(job: dict[str, Any], seconds: float | None) -> _sdd.Decisions:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-    try:
-        done = subprocess.run(
-            # -P: the folder of the script is our package, whose modules must not shadow others.
-            [sys.executable, "-P", str(Path(_sdd.__file__))],
-            input=pickle.dumps(job),
-            capture_output=True,
-            # The child keeps the limit itself between operations; one operation may overrun it.
-            timeout=None if seconds is None else seconds + 2,
-            env=environment,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise _sdd.LimitReached("seconds") from None
-    if done.returncode != 0:
-        raise ByssusError(
-            f"the compiler's process ended with status {done.returncode}, perhaps for want of "
-            f"memory: set `nodes=` lower, or sample\n{done.stderr.decode(errors='replace')}"
-        )
-    kind, result = pickle.loads(done.stdout)
-    if kind == "limit":
-        raise _sdd.LimitReached(result)
-    return _sdd.Decisions(*result)
