@@ -6,11 +6,15 @@ which concept an atom is.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-from problog.clausedb import ClauseDB
+import problog
+from problog.clausedb import ClauseDB, ConsultError
+from problog.errors import ProbLogError, UserError
 from problog.logic import (
     AnnotatedDisjunction,
     Clause,
@@ -23,14 +27,26 @@ from problog.logic import (
 )
 from problog.program import PrologString
 
-from byssus import ProgramError
+from byssus import BlackBox, ByssusError, ProgramError
 from byssus.errors import listed
 
+from ._externs import importer, load
+from ._parameters import Tunable
+from ._parameters import label as tunable_label
 from ._source import Source
 from ._terms import to_python
+from ._tokens import Index
+from .blackboxes import Declaration, directives, folder, is_declaration, is_library
 
 LABEL = "$nn"
 """A network's atom has the label `$nn(network, inputs, position)`."""
+
+VALUE = "$value"
+"""The goal `$value(network, inputs, declaration, Value)` gives a token in place of the values."""
+
+_LIBRARY = Path(problog.__file__).parent / "library"
+_PURE = ("lists", "string")
+"""Python modules of ProbLog's that do not change the database."""
 
 _FORM = "nn(network, [Input, ...], Variable, [value, ...]) :: head"
 
@@ -58,18 +74,47 @@ class Database(ClauseDB):  # type: ignore[misc]
 
     Attributes:
         networks: the networks that they declare.
+        tunables: their clauses some of whose probabilities are learned.
+        declared: the black boxes that they declare and that were not known.
+        lasting: whether grounding leaves it as it was; not where Python modules may change it.
     """
 
     def __init__(self, **about: Any) -> None:
+        self._is_symbolic: Callable[[str], bool] | None = None
+        self._boxes: Mapping[str, BlackBox] = {}
+        self._declarations: dict[str, Declaration] = {}
+        self.declared: dict[str, BlackBox] = {}
+        self.lasting = True
+        self._import: Callable[..., ModuleType] | None = None
         super().__init__(**about)
         self.networks: dict[str, Network] = {}
+        self.tunables: list[Tunable] = []
         self._source = Source("")
 
     @classmethod
-    def read(cls, source: Source, builtins: dict[str, int]) -> Database:
-        """Parse a program."""
+    def read(
+        cls,
+        source: Source,
+        builtins: dict[str, int],
+        is_symbolic: Callable[[str], bool] | None = None,
+        boxes: Mapping[str, BlackBox] | None = None,
+    ) -> Database:
+        """Parse a program.
+
+        Args:
+            source: its text.
+            builtins: the engine's built-in predicates.
+            is_symbolic: says of which networks the values are tokens; None where no term is one.
+            boxes: the black boxes that are known; they stand in for declared ones of their name.
+        """
         database = cls(builtins=builtins)
+        database._boxes = boxes or {}
+        database._is_symbolic = is_symbolic
         database._source = source
+        if source.clauses is not None:
+            database.source_root = source.clauses.source_root or "."
+            database.add_all(source.clauses)
+            return database
         root = "." if source.file is None else str(source.file.parent)
         files = [None] if source.file is None else [str(source.file.absolute())]
         program = PrologString(source.text, source_root=root, source_files=files)
@@ -78,9 +123,112 @@ class Database(ClauseDB):  # type: ignore[misc]
         database.add_all(program)
         return database
 
+    def _create_index(self, arity: int) -> Any:
+        return super()._create_index(arity) if self._is_symbolic is None else Index(self, arity)
+
     def add_all(self, program: Iterable[Term]) -> Any:
         """Add the clauses of a file, rewritten."""
-        return super().add_all(map(self._rewrite, program))
+        return super().add_all(map(self._rewrite, self._declare_boxes(program)))
+
+    def consult(self, filename: Term, location: Any = None, my_scope: str | None = None) -> Any:
+        """Read another file of clauses."""
+        self._find(filename, location)
+        return super().consult(filename, location, my_scope)
+
+    def use_module(
+        self, filename: Term, predicates: Any, location: Any = None, my_scope: str | None = None
+    ) -> None:
+        """Read a module: a library, or a file of clauses or of Python."""
+        self._find(filename, location)
+        try:
+            super().use_module(filename, predicates, location, my_scope)
+        except ConsultError as error:
+            if error.location is not None:
+                raise
+            raise ConsultError(error.base_message, self.lineno(location)) from error.__cause__
+
+    def _find(self, filename: Term, location: Any) -> None:
+        """Raise if there is no such file."""
+        found = self.resolve_filename(filename)
+        if found is not None and Path(found).is_file():
+            return
+        if filename.functor == "library":
+            names = sorted(
+                {path.stem for folder in problog.library_paths for path in Path(folder).glob("*.p[ly]")}
+            )
+            message = f"there is no {filename}: ProbLog's own are {', '.join(names)}"
+        else:
+            message = f"there is no file {found}: a path is relative to the file that names it"
+        raise ConsultError(message, self.lineno(location))
+
+    def load_external_module(self, filename: str) -> tuple[str, list[Term]]:
+        """Load a Python module, and say which predicates it exports."""
+        path = Path(filename)
+        self._import = self._import or importer(self)
+        try:
+            load(path.stem, filename, self._import)
+        except (ProbLogError, OSError, Warning):
+            raise
+        except Exception as error:
+            raise ConsultError(
+                f"{filename} raised {type(error).__name__} when it was loaded: {error}", None
+            ) from error
+        self.lasting &= path.parent == _LIBRARY and path.stem in _PURE
+        exported: list[Term] = self._ClauseDB__extern[path.stem]
+        return path.stem, exported
+
+    def add_extern(
+        self, predicate: str, arity: int, func: Callable[..., Any], scope: str | None = None
+    ) -> None:
+        """Add a predicate that is a Python function."""
+
+        def call(*terms: Any, **about: Any) -> Any:
+            try:
+                return func(*terms, **about)
+            except (ProbLogError, ByssusError, Warning):
+                raise
+            except Exception as error:
+                raise UserError(
+                    f"{predicate}/{arity} raised {type(error).__name__}: {error}",
+                    self.lineno(about.get("location")),
+                ) from error
+
+        super().add_extern(predicate, arity, call, scope)
+
+    def _declare_boxes(self, program: Iterable[Term]) -> Iterator[Term]:
+        """The statements of a file, without the directives that declare black boxes."""
+        for statement in program:
+            goals = list(directives(statement))
+            if not any(is_library(goal) or is_declaration(goal) for goal in goals):
+                yield statement
+                continue
+            for goal in goals:
+                if is_declaration(goal):
+                    try:
+                        yield from self._declare_box(goal)
+                    except ByssusError as error:
+                        raise self._error(goal, str(error)) from error
+                elif not is_library(goal):
+                    yield Clause(statement.head, goal, location=statement.location)
+
+    def _declare_box(self, goal: Term) -> list[Clause]:
+        """Note a declaration, and give the clauses that it stands for."""
+        declaration = Declaration.read(goal.args, folder(self, goal.location))
+        name = declaration.name
+        if name in self._declarations:
+            if self._declarations[name] != declaration:
+                raise ByssusError(f"{name} is declared twice: take one declaration away")
+            return []
+        self._declarations[name] = declaration
+        if name not in self._boxes:
+            self.declared[name] = declaration.box()
+        elif len(self._boxes[name].inputs) != len(declaration.inputs):
+            raise ByssusError(
+                f"the black box {name} that was given takes {len(self._boxes[name].inputs)} "
+                f"arguments, and is declared with {len(declaration.inputs)} inputs: give it one + "
+                "for each of its arguments"
+            )
+        return declaration.clauses()
 
     def _rewrite(self, statement: Term) -> Term:
         head, body = statement, Term("true")
@@ -93,13 +241,70 @@ class Database(ClauseDB):  # type: ignore[misc]
         elif isinstance(statement, Or):
             heads = statement.to_list()
         labels = [h.probability for h in heads if isinstance(h, Term)]
-        if not any(isinstance(label, Term) and label.functor == "nn" for label in labels):
+        kinds = {label.functor for label in labels if isinstance(label, Term)}
+        if "t" in kinds:
+            return self._tune(statement, heads, body)
+        if "nn" not in kinds:
             self._check(statement, heads)
             return statement
         if len(heads) > 1:
             raise self._error(statement, "an nn declaration stands alone, not in a disjunction")
         options = list(self._options(statement, head, labels[0]))
+        name, inputs, *variable = labels[0].args
+        symbolic = self._is_symbolic
+        if variable and statement is head and symbolic and symbolic(str(to_python(name))):
+            value = Term(VALUE, name, inputs, Constant(len(self)), variable[0])
+            return Clause(head.with_probability(), value, location=statement.location)
         return AnnotatedDisjunction(options, body, location=statement.location)
+
+    def _tune(self, statement: Term, heads: list[Term], body: Term) -> Term:
+        """A clause with `t(...)` labels: each option's label names the clause and the option."""
+        tunable = [head.probability for head in heads if _is_tunable(head)]
+        indices = {tuple(v for v in t.args[1:] if str(v) != "_") for t in tunable}
+        if not all(t.args and all(isinstance(v, Var) for v in t.args[1:]) for t in tunable):
+            raise self._error(
+                statement, "a tunable probability has the form t(_), t(0.3) or t(_, X, Y)"
+            )
+        if len(indices) > 1:
+            raise self._error(
+                statement, "the tunable options of a disjunction have the same variables in t(...)"
+            )
+        index = indices.pop()
+        clause = Tunable(
+            tuple(head.with_probability() for head in heads),
+            tuple(
+                None if _is_tunable(head) else self._number(head.probability, statement)
+                for head in heads
+            ),
+            tuple(
+                None if isinstance(t.args[0], Var) else self._number(t.args[0], statement)
+                for t in tunable
+            ),
+            index,
+            str(body),
+        )
+        fault = clause.fault()
+        if fault is not None:
+            raise self._error(statement, fault)
+        number = len(self.tunables)
+        self.tunables.append(clause)
+        options = [
+            head.with_probability(tunable_label(number, i, index)) for i, head in enumerate(heads)
+        ]
+        if len(options) == 1 and str(body) == "true":
+            return options[0]
+        return AnnotatedDisjunction(options, body, location=statement.location)
+
+    def _number(self, term: Any, statement: Term) -> float:
+        """A probability that is written as a number, or as arithmetic over numbers."""
+        try:
+            return float(term.compute_value())
+        except (ProbLogError, AttributeError, TypeError, ValueError):
+            raise self._error(
+                statement,
+                f"{term} is not a number: of a tunable probability the first value, and the "
+                "probabilities beside it in a disjunction, are",
+            ) from None
 
     def _check(self, statement: Term, heads: list[Term]) -> None:
         """Probabilities that are numbers lie between 0 and 1."""
@@ -172,6 +377,11 @@ class Database(ClauseDB):  # type: ignore[misc]
     def _error(self, statement: Term, message: str) -> ProgramError:
         file, line, column = self.lineno(statement.location) or (None, None, None)
         return self._source.error(message, line, column, file)
+
+
+def _is_tunable(head: Any) -> bool:
+    label = head.probability
+    return isinstance(label, Term) and label.functor == "t"
 
 
 class _Substitution:

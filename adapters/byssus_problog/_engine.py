@@ -13,20 +13,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from problog.engine import DefaultEngine
+from problog.engine_stack import SimpleProbabilisticBuiltIn
 from problog.eval_nodes import EvalAnd, EvalDefine, EvalNot
 from problog.formula import LogicFormula
-from problog.logic import is_ground
+from problog.logic import Constant, Term, is_ground
 
 from byssus.formula import Key
 
-from ._database import Database
+from ._database import VALUE, Database
+from ._terms import to_python
+from ._tokens import OBSERVED, Call, Observed, Token, Touched, Value, tokens
 
 Arguments = tuple[Hashable, ...]
 
 _AGGREGATES = ("findall", "all", "all_or_none")
+
+_TRANSPARENT = {*(f"{name}/3" for name in _AGGREGATES), "=/2", *(f"call/{n}" for n in range(1, 10))}
+"""The built-in predicates that may see tokens; those that ask what they are do it by unification"""
+
+_COMPARE = {"is/2", "=/2", "=:=/2", "==/2"}
+"""Those that may say what an observation is."""
 
 
 @dataclass
@@ -36,23 +46,27 @@ class _Owner:
     Attributes:
         guards: where calls without an answer are asked, each in the formula that it speaks of.
         goals: the goals that it asks for.
+        tokens: those that it made.
     """
 
     guards: list[tuple[LogicFormula, Key]] = field(default_factory=list)
     goals: dict[int, _Owner] = field(default_factory=dict)
+    tokens: list[Token] = field(default_factory=list)
 
     def all_guards(self) -> list[tuple[LogicFormula, Key]]:
         """The guards of all calls without an answer below it."""
+        return [guard for owner in self.below() for guard in owner.guards]
+
+    def below(self) -> Iterator[_Owner]:
+        """It, and what it asks for, directly or not."""
         seen = {id(self): self}
         stack = [self]
-        found = []
         while stack:
             owner = stack.pop()
-            found += owner.guards
+            yield owner
             new = {i: goal for i, goal in owner.goals.items() if i not in seen}
             seen.update(new)
             stack += new.values()
-        return found
 
 
 @dataclass
@@ -74,6 +88,7 @@ class Engine(DefaultEngine):  # type: ignore[misc]
 
     Args:
         asks: whether there are black boxes.
+        symbolic: whether there may be tokens.
 
     Attributes:
         asked: for each call, in the order asked, its guards in the formula that is grounded to.
@@ -82,10 +97,11 @@ class Engine(DefaultEngine):  # type: ignore[misc]
     pointer: int
     cycle_root: Any
 
-    def __init__(self, *, asks: bool = True) -> None:
+    def __init__(self, *, asks: bool = True, symbolic: bool = False) -> None:
         super().__init__()
-        self._asks = asks
-        self.asked: dict[tuple[str, Arguments], list[Key]] = {}
+        self._asks = asks or symbolic
+        self._symbolic = symbolic
+        self.asked: dict[tuple[str, Arguments] | Call, list[Key]] = {}
         self._frames: list[_Frame] = []
         self._goals: dict[tuple[int, str, int], dict[Hashable, tuple[bool, _Owner]]] = {}
         self._unanswered = False
@@ -93,6 +109,8 @@ class Engine(DefaultEngine):  # type: ignore[misc]
         for name in _AGGREGATES:
             builtin = self.get_builtin(self.get_builtins()[f"{name}/3"])
             builtin.base_function = self._aggregate(builtin.base_function)
+        self._names = {id(self.get_builtin(i)): name for name, i in self.get_builtins().items()}
+        self.add_simple_builtin(VALUE, 4, self._value)
 
     def prepare(self, db: Any) -> Any:
         """As ProbLog's, which would copy a `Database` into one of its own."""
@@ -102,7 +120,9 @@ class Engine(DefaultEngine):  # type: ignore[misc]
         self._process_directives(db)
         return db
 
-    def ask(self, call: tuple[str, Arguments], *, answered: bool, about: dict[str, Any]) -> None:
+    def ask(
+        self, call: tuple[str, Arguments] | Call, *, answered: bool, about: dict[str, Any]
+    ) -> None:
         """Note a call; `about` is what the engine told the built-in predicate."""
         self._unanswered |= not answered
         for owner, formula, before in self._walk(
@@ -111,7 +131,48 @@ class Engine(DefaultEngine):  # type: ignore[misc]
             guard = formula.add_and([*before, 0])
             if not answered:
                 owner.guards.append((formula, guard))
+            if isinstance(call, Call):
+                owner.tokens.append(call)
         self.asked.setdefault(call, []).append(guard)
+
+    def eval_builtin(self, **about: Any) -> list[Any]:
+        """Evaluate a built-in predicate; one of ProbLog's own may not see tokens."""
+        name = self._names.get(id(about["node"])) if self._symbolic else None
+        if name is not None:
+            context = list(about["context"])
+            known = [argument for argument in context if isinstance(argument, Observed)]
+            if name in _COMPARE and len(known) == 1:
+                about["node"] = SimpleProbabilisticBuiltIn(partial(self._observe, name))
+            elif name not in _TRANSPARENT:
+                seen = [token for argument in context for token in tokens(argument)]
+                if seen:
+                    raise Touched(*seen)
+        actions: list[Any] = super().eval_builtin(**about)
+        return actions
+
+    def _value(
+        self, network: Term, inputs: Term, declaration: Term, value: Any, **about: Any
+    ) -> list[tuple[Any, ...]]:
+        """`$value(network, inputs, declaration, Value)`: the token of a network's answer."""
+        token = Value(str(to_python(network)), inputs, int(declaration))
+        if not is_ground(inputs) or next(tokens(inputs), None) is not None or is_ground(value):
+            raise Touched(token, *tokens(inputs), *tokens(value))
+        for owner, _, _ in self._walk(about["parent"], about["identifier"], about["target"]):
+            owner.tokens.append(token)
+        return [(network, inputs, declaration, token)]
+
+    def _observe(self, name: str, left: Any, right: Any, **about: Any) -> list[tuple[Any, Key]]:
+        """Compare an observation with a term: it holds where the observation is that."""
+        token, other = (left, right) if isinstance(left, Observed) else (right, left)
+        if not is_ground(other) and name == "=/2":
+            return [((token, token), 0)]
+        if not is_ground(other) or (token is right and name == "is/2") or any(tokens(other)):
+            raise Touched(token)
+        if name in ("is/2", "=:=/2"):
+            other = Constant(other.compute_value(self.functions))
+        label = Term(OBSERVED, Constant(token.number), other)
+        atom = about["target"].add_atom((OBSERVED, token.number, str(other)), label)
+        return [((left, right), atom)]
 
     def eval_define(
         self, node: Any, context: Any, target: LogicFormula, parent: int | None, **more: Any
@@ -193,6 +254,9 @@ class Engine(DefaultEngine):  # type: ignore[misc]
                 results = function(*terms, **about)
             finally:
                 self._frames.pop()
+            made = [token for owner in frame.owner.below() for token in owner.tokens]
+            if made:  # how many answers there are may depend on which values are the same
+                raise Touched(*made)
             unsettled = self.unsettled(frame.owner, target)
             if unsettled is None:
                 return list(results)

@@ -8,24 +8,35 @@ not made: the engine notes the arguments and the context in which they are asked
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping
-from dataclasses import dataclass, field
+import itertools
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
+from problog.engine_stack import SimpleProbabilisticBuiltIn
 from problog.engine_unify import UnifyError, unify_value
 from problog.errors import ProbLogError
 from problog.formula import LogicFormula
-from problog.logic import Term, is_ground, is_variable, term2list
+from problog.logic import Term, is_ground, is_variable, list2term, term2list
 
-from byssus import BlackBox, Boolean, ByssusError, Formula, ProbabilityError
+from byssus import BlackBox, Boolean, ByssusError, Formula, ProbabilityError, ProgramError
 from byssus.domains import typed
 from byssus.formula import Key, Node
 
 from ._database import LABEL, Database, Network
 from ._engine import Arguments, Engine
+from ._parameters import LABEL as TUNABLE
+from ._parameters import Parameters
 from ._reading import Choice, read
 from ._source import Source
 from ._terms import bindings, order_key, to_python, to_term
+from ._tokens import CALL_TEST, OBSERVED, Call, Observed, Token, Touched, Value, tokens, values_in
+
+Place = tuple[str | None, int | None, int | None]
+_NOWHERE: Place = (None, None, None)
+
+_LISTED = 1_000  # answers of a call that rules look at
 
 
 @dataclass(frozen=True)
@@ -38,6 +49,9 @@ class Concept:
         network: the network that predicts it, or None.
         inputs: the term list that the network is given.
         probs: the probabilities of its values where no network predicts it.
+        test: a call and what its answer may be, where the other concepts decide this one: its
+            value 1 says that it is.
+        parameter: the name of the parameters that its probabilities are learned by, or None.
     """
 
     name: str
@@ -45,6 +59,8 @@ class Concept:
     network: str | None = None
     inputs: Term | None = None
     probs: tuple[float, ...] = ()
+    test: tuple[Call, Term] | None = None
+    parameter: str | None = None
 
 
 @dataclass(frozen=True)
@@ -56,6 +72,10 @@ class Ask:
     guard: Key
 
 
+class NotObservable(ProgramError):  # noqa: N818
+    """A program that does more with an observation than compare it."""
+
+
 @dataclass(frozen=True)
 class Ground:
     """A ground program.
@@ -63,20 +83,45 @@ class Ground:
     Attributes:
         nodes: the and-or graph, by node number.
         concepts: what the literals speak of.
-        queries: the text of each query, ground, one an output.
-        values: what the outputs are called in a `Distribution`.
+        answers: the ground queries as terms, one an output. One with tokens stands for an output
+            for each value that they have in some world.
+        bindings: of each answer the binding of the variable, where one query has one; None else.
         keys: the node of each query.
         evidence: nodes that are observed to be true.
         asks: what black boxes were asked, each with its guard.
+        calls: the calls on tokens, each with its guard.
+        tokens: the concept of each token that is a network's.
+        observed: for each observation that the rules look at, the values that they compare it
+            with; the last value of its concept is any other.
+        facts: of each evidence the text, and the file, line and column.
     """
 
     nodes: dict[int, Node]
     concepts: tuple[Concept, ...]
-    queries: tuple[str, ...]
-    values: tuple[Hashable, ...]
+    answers: tuple[Term, ...]
+    bindings: tuple[Term, ...] | None
     keys: tuple[Key, ...]
     evidence: tuple[Key, ...]
     asks: tuple[Ask, ...]
+    calls: tuple[tuple[Call, Key], ...] = ()
+    tokens: dict[Value, int] = field(default_factory=dict)
+    observed: dict[int, tuple[Hashable, ...]] = field(default_factory=dict)
+    facts: tuple[tuple[str, Place], ...] = ()
+
+    @property
+    def symbolic(self) -> bool:
+        """Whether there are tokens."""
+        return bool(self.tokens)
+
+    @cached_property
+    def queries(self) -> tuple[str, ...]:
+        """The text of each answer."""
+        return tuple(map(str, self.answers))
+
+    @cached_property
+    def values(self) -> tuple[Hashable, ...]:
+        """What the outputs are called in a `Distribution`: bindings, or texts."""
+        return self.queries if self.bindings is None else tuple(map(to_python, self.bindings))
 
     def formula(self, roots: Iterable[Key]) -> Formula:
         """The part of the graph that the roots need."""
@@ -107,13 +152,27 @@ class Grounder:
 
     Attributes:
         source: the program.
-        boxes: the black boxes that it may call, by the name under which it does.
+        boxes: the black boxes that it may call, by the name under which it does; those that it
+            declares are added by the first grounding.
+        queries: what to ask in place of the program's own queries; None for these.
         networks: the networks that it declares, by name; known after the first grounding.
+        parameters: its tunable probabilities, by name.
+        symbolic: whether the answers of networks may be tokens, as they are at first where there
+            are black boxes.
+        by_value: the networks whose answers are values all the same, since the rules look at them.
+        listed: the black boxes whose answers to calls on tokens are listed, for the same reason.
+        unanswered: the queries that had no answer at all in the last grounding.
     """
 
     source: Source
-    boxes: Mapping[str, BlackBox]
+    boxes: dict[str, BlackBox]
+    queries: Sequence[Term] | None = None
     networks: dict[str, Network] = field(default_factory=dict)
+    parameters: Parameters = field(default_factory=Parameters)
+    symbolic: bool = False
+    by_value: set[str] = field(default_factory=set)
+    listed: set[str] = field(default_factory=set)
+    unanswered: list[str] = field(default_factory=list)
     _database: Database | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -128,34 +187,99 @@ class Grounder:
 
         Raises:
             ProgramError: a fault in the program's text, with file, line and a caret.
+            NotObservable: the rules ask what an observation is.
         """
+        while True:
+            try:
+                return self._ground(known)
+            except Touched as touched:
+                self._show(touched.tokens)
+            except Exception:
+                if not self.symbolic:
+                    raise
+                self.use_values()  # whatever is wrong, it is to be said of values
+
+    def use_values(self) -> None:
+        """Use no tokens from now on."""
+        self.symbolic, self._database = False, None
+
+    def _is_symbolic(self, network: str) -> bool:
+        return self.symbolic and network not in self.by_value
+
+    def _show(self, touched: Sequence[Token]) -> None:
+        """Put values in the place of tokens that the rules look at."""
+        for token in touched:
+            if isinstance(token, Observed):
+                raise NotObservable(
+                    f"the rules ask what the observation {token.number} is, other than by `is`, "
+                    "`=`, `=:=` or `==`: give the program its value, as a part of the query"
+                )
+        for token in touched:
+            if isinstance(token, Call) and token.box not in self.listed:
+                output = self.boxes[token.box].output
+                if output is not None and output.finite and output.size <= _LISTED:
+                    self.listed.add(token.box)
+                    continue
+            self.by_value |= {value.network for value in values_in(token)}
+        self._database = None
+
+    def _ground(self, known: Callable[[str, Arguments], Any]) -> Ground:
         # An engine that has raised cannot be used again, so each grounding has its own.
-        engine = Engine(asks=bool(self.boxes))
+        observing = any(any(tokens(query)) for query in self.queries or ())
+        engine = Engine(asks=bool(self.boxes), symbolic=self.symbolic or observing)
         for name, box in self.boxes.items():
             self._register(engine, name, box, known)
         target = LogicFormula()
         patterns = []
         with self.source.errors(self.boxes):
-            if self._database is None:
-                self._database = engine.prepare(Database.read(self.source, engine.get_builtins()))
+            if self._database is None or not self._database.lasting:
+                symbolic = self._is_symbolic if self.symbolic or observing else None
+                self._database = engine.prepare(
+                    Database.read(self.source, engine.get_builtins(), symbolic, self.boxes)
+                )
+                if self._database.declared:
+                    # The clauses before a declaration were read without it.
+                    self.symbolic |= not self.boxes
+                    self.boxes.update(self._database.declared)
+                    self._database = None
+                    return self._ground(known)
                 self.networks.update(self._database.networks)
+                for i, clause in enumerate(self._database.tunables):
+                    if not clause.index:
+                        self.parameters.name(i, clause, ())
             database = self._database
-            for i, (query,) in enumerate(engine.query(database, Term("query", None))):
+            asked = self.queries
+            if asked is None:
+                asked = [query for (query,) in engine.query(database, Term("query", None))]
+            unanswered: list[str] = []
+            for i, query in enumerate(asked):
                 if is_variable(query):
                     raise self.source.error("query(_) asks for nothing: name a predicate")
                 engine.ground(database, query, target, label=f"query {i}")
                 names = target.get_names(f"query {i}")
-                answers = [(term, key) for term, key in names if is_ground(term)]
+                # One with variables holds for all values if it is certain; else nothing was found.
+                answers = [(term, key) for term, key in names if is_ground(term) or key == 0]
+                unanswered += [str(term) for term, key in names if not is_ground(term) and key != 0]
                 patterns.append((query, sorted(answers, key=lambda item: order_key(item[0]))))
+            self.unanswered = unanswered
             evidence = engine.query(database, Term("evidence", None, None))
             evidence += engine.query(database, Term("evidence", None))
             engine.ground_evidence(database, target, evidence)
+            places = {
+                str(abs(term)): database.lineno(term.location) for term, *_ in evidence
+            }
         if not patterns:
             raise self.source.error(
                 "the program asks for nothing: add a line like `query(sum(X)).`"
             )
-        observed = tuple(key for _, key in target.evidence())
-        return self._read(target, patterns, observed, engine.asked)
+        observed = target.evidence()
+        ground = self._read(target, patterns, tuple(key for _, key in observed), engine.asked)
+        facts = tuple(
+            (("" if truth > 0 else "\\+") + str(name), places.get(str(name)) or _NOWHERE)
+            for name, _, truth in target.evidence_all()
+            if truth
+        )
+        return replace(ground, facts=facts)
 
     def _register(
         self, engine: Engine, name: str, box: BlackBox, known: Callable[[str, Arguments], Any]
@@ -167,17 +291,18 @@ class Grounder:
                     f"the black box {name} would hide ProbLog's own {name}/{arity}: give it "
                     "another name, with a mapping {name: black box}"
                 )
-            engine.add_simple_builtin(name, arity, self._relation(name, box, known))
+            relation = SimpleProbabilisticBuiltIn(self._relation(name, box, known))
+            engine.add_builtin(name, arity, relation)
 
     def _relation(
         self,
         name: str,
         box: BlackBox,
         known: Callable[[str, Arguments], Any],
-    ) -> Callable[..., list[tuple[Term, ...]]]:
+    ) -> Callable[..., list[tuple[tuple[Term, ...], Key]]]:
         count = len(box.inputs)
 
-        def call(*terms: Any, engine: Engine, **about: Any) -> list[tuple[Term, ...]]:
+        def call(*terms: Any, engine: Engine, **about: Any) -> list[tuple[tuple[Term, ...], Key]]:
             for i, term in enumerate(terms[:count]):
                 if is_variable(term) or not is_ground(term):
                     place = about["database"].lineno(about["location"]) or (None, None, None)
@@ -188,63 +313,96 @@ class Grounder:
                         place[2],
                         place[0],
                     )
+            if any(any(tokens(term)) for term in terms[:count]):
+                token = Call(name, terms[:count])
+                engine.ask(token, answered=True, about=about)
+                return self._answers(token, terms, about["target"])
             arguments = tuple(to_python(term) for term in terms[:count])
             answer = known(name, arguments)
             engine.ask((name, arguments), answered=bool(answer), about=about)
             if not answer:
                 return []
             if len(terms) == count:
-                return [terms] if answer[0] is True else []
+                return [(terms, 0)] if answer[0] is True else []
             asked, value = terms[count], to_term(answer[0])
             if not is_variable(asked) and is_ground(asked):
                 # quoted or not, an atom is the same value
                 same = asked == value or order_key(to_term(to_python(asked))) == order_key(value)
-                return [terms] if same else []
+                return [(terms, 0)] if same else []
             try:
                 unify_value(asked, value, {})
             except UnifyError:
                 return []
-            return [(*terms[:count], value)]
+            return [((*terms[:count], value), 0)]
 
         return call
+
+    def _answers(
+        self, call: Call, terms: tuple[Any, ...], target: LogicFormula
+    ) -> list[tuple[tuple[Term, ...], Key]]:
+        """What a call on tokens gives: a token, or tests of what its answer is."""
+        given = terms[: len(call.arguments)]
+        output = self.boxes[call.box].output
+        if len(terms) == len(given):
+            return [(terms, _test(call, to_term(True), target))]
+        asked = terms[-1]
+        if is_variable(asked) and call.box in self.listed:
+            assert output is not None
+            values = map(to_term, output.values)
+            return [((*given, value), _test(call, value, target)) for value in values]
+        if is_variable(asked):
+            return [((*given, call), 0)]
+        if not is_ground(asked) or (not isinstance(asked, Token) and any(tokens(asked))):
+            raise Touched(call, *tokens(asked))
+        return [(terms, _test(call, asked, target))]
 
     def _read(
         self,
         target: LogicFormula,
         patterns: list[tuple[Term, list[tuple[Term, Key]]]],
         evidence: tuple[Key, ...],
-        asked: dict[tuple[str, Arguments], list[Key]],
+        asked: Mapping[tuple[str, Arguments] | Call, list[Key]],
     ) -> Ground:
+        answers = [answer for _, some in patterns for answer in some]
+        keys = [key for _, key in answers]
         reader = _Reader(self, target)
-        keys = [key for _, answers in patterns for _, key in answers]
-        reader.read([*keys, *evidence, *(key for guards in asked.values() for key in guards)])
+        roots = [*keys, *evidence, *(key for guards in asked.values() for key in guards)]
+        calls = [call for call in asked if isinstance(call, Call)]
+        terms = [*(term for term, _ in answers), *calls]
+        reader.read(roots, dict.fromkeys(value for term in terms for value in values_in(term)))
         ground = Ground(
             reader.nodes,
             tuple(reader.concepts),
-            tuple(str(term) for _, answers in patterns for term, _ in answers),
-            self._values(patterns),
+            tuple(term for term, _ in answers),
+            self._bindings(patterns),
             tuple(keys),
             evidence,
             (),
+            (),
+            reader.tokens,
+            reader.observed,
         )
-        asks = tuple(
-            Ask(box, arguments, guards[0] if len(guards) == 1 else ground.disjoin(guards))
-            for (box, arguments), guards in asked.items()
-        )
-        return Ground(**{**vars(ground), "asks": asks})
 
-    def _values(self, patterns: list[tuple[Term, list[tuple[Term, Key]]]]) -> tuple[Hashable, ...]:
-        """The bindings of the variable, where one query has one; else the texts of the queries."""
-        if len(patterns) == 1:
-            (pattern, answers) = patterns[0]
-            variables = [variable for variable, _ in bindings(pattern, pattern)]
-            if len(set(map(str, variables))) == 1 and len(variables) == 1:
-                found = [[value for _, value in bindings(pattern, term)] for term, _ in answers]
-                if all(len(values) == 1 and is_ground(values[0]) for values in found):
-                    names = tuple(to_python(values[0]) for values in found)
-                    if len(set(map(typed, names))) == len(names):  # abc and "abc" are one in Python
-                        return names
-        return tuple(str(term) for _, answers in patterns for term, _ in answers)
+        def guard(call: Any) -> Key:
+            guards = asked[call]
+            return guards[0] if len(guards) == 1 else ground.disjoin(guards)
+
+        asks = tuple(Ask(*call, guard(call)) for call in asked if not isinstance(call, Call))
+        return replace(ground, asks=asks, calls=tuple((call, guard(call)) for call in calls))
+
+    def _bindings(
+        self, patterns: list[tuple[Term, list[tuple[Term, Key]]]]
+    ) -> tuple[Term, ...] | None:
+        """The bindings of the variable, where one query has one and they can be told apart."""
+        if len(patterns) != 1:
+            return None
+        (pattern, answers) = patterns[0]
+        found = [list(bindings(pattern, term)) for term, _ in answers]
+        if any(len(some) != 1 or not is_ground(some[0][1]) for some in found):
+            return None
+        terms = tuple(some[0][1] for some in found)
+        names = set(map(typed, map(to_python, terms)))
+        return terms if len(names) == len(terms) else None  # abc and "abc" are one in Python
 
 
 class _Reader:
@@ -255,28 +413,87 @@ class _Reader:
         self._target = target
         self.nodes: dict[int, Node] = {}
         self.concepts: list[Concept] = []
+        self.tokens: dict[Value, int] = {}
+        self.observed: dict[int, tuple[Hashable, ...]] = {}
 
-    def read(self, keys: Iterable[Key]) -> None:
+    def read(self, keys: Iterable[Key], values: Iterable[Value]) -> None:
         self.nodes, choices = read(self._target, keys)
-        networks = [choice for choice in choices if _label(choice) is not None]
-        networks.sort(key=lambda choice: order_key(_label(choice)))
-        for choice in networks:
-            self._network_concept(choice)
+        by_label: dict[str | None, list[Choice]] = {}
         for choice in choices:
-            if _label(choice) is None:
-                self._constant_concept(choice)
+            by_label.setdefault(_functor(choice), []).append(choice)
+        networks: list[tuple[Term, Choice | Value]] = [
+            (_label(choice), choice) for choice in by_label.pop(LABEL, ())
+        ]
+        tests = by_label.pop(CALL_TEST, [])
+        for choice in tests:
+            call, other = next(iter(choice.atoms.values())).probability.args
+            values = [*values, *values_in(call), *values_in(other)]
+        networks += [
+            (Term(LABEL, Term(value.network), value.inputs), value)
+            for value in dict.fromkeys(values)
+        ]
+        networks.sort(key=lambda item: order_key(item[0]))
+        for label, source in networks:
+            self._network_concept(label, source)
+        self._observed_concepts(by_label.pop(OBSERVED, []))
+        for choice in by_label.pop(TUNABLE, []):
+            self._tunable_concept(choice)
+        for choice in itertools.chain.from_iterable(by_label.values()):
+            self._constant_concept(choice)
+        for choice in tests:
+            self._test_concept(choice)
 
-    def _network_concept(self, choice: Choice) -> None:
-        name, inputs, _ = next(iter(choice.atoms.values())).probability.args
+    def _network_concept(self, label: Term, source: Choice | Value) -> None:
+        name, inputs = label.args
         network = self._grounder.networks[str(to_python(name))]
         if not is_ground(inputs):
             raise self._grounder.source.error(
                 f"the inputs {inputs} of network {network.name} are not bound when it is used"
             )
-        for number, atom in choice.atoms.items():
-            self.nodes[number] = ("literal", (len(self.concepts), int(atom.probability.args[2])))
+        number = len(self.concepts)
+        if isinstance(source, Value):
+            self.tokens[source] = number
+        else:
+            for key, atom in source.atoms.items():
+                self.nodes[key] = ("literal", (number, int(atom.probability.args[2])))
         text = f"{network.name}({', '.join(map(str, term2list(inputs, deep=False)))})"
         self.concepts.append(Concept(text, len(network.values), network.name, inputs))
+
+    def _observed_concepts(self, choices: list[Choice]) -> None:
+        found: dict[int, dict[Hashable, list[int]]] = {}
+        for choice in choices:
+            for key, atom in choice.atoms.items():
+                number, value = map(to_python, atom.probability.args)
+                assert isinstance(number, int)
+                found.setdefault(number, {}).setdefault(typed(value), []).append(key)
+                self.observed[number] = (*self.observed.get(number, ()), value)
+        for number in sorted(found):
+            values = self.observed[number] = tuple(
+                {typed(v): v for v in self.observed[number]}.values()
+            )
+            name = observation(number)
+            for position, value in enumerate(values):
+                for key in found[number][typed(value)]:
+                    self.nodes[key] = ("literal", (len(self.concepts), position))
+            self._grounder.networks[name] = Network(name, (*values, None))
+            self.concepts.append(Concept(name, len(values) + 1, name, list2term([])))
+
+    def _test_concept(self, choice: Choice) -> None:
+        for key, atom in choice.atoms.items():
+            call, other = atom.probability.args
+            self.nodes[key] = ("literal", (len(self.concepts), 1))
+            test = Concept(f"{call} = {other}", 2, probs=(1.0, 1.0), test=(call, other))
+            self.concepts.append(test)
+
+    def _tunable_concept(self, choice: Choice) -> None:
+        database = self._grounder._database
+        assert database is not None
+        number, _, *index = next(iter(choice.atoms.values())).probability.args
+        clause = database.tunables[int(number)]
+        for key, atom in choice.atoms.items():
+            self.nodes[key] = ("literal", (len(self.concepts), int(atom.probability.args[1])))
+        parameter = self._grounder.parameters.name(int(number), clause, index)
+        self.concepts.append(Concept(str(choice.name), clause.width, parameter=parameter))
 
     def _constant_concept(self, choice: Choice) -> None:
         probs = []
@@ -306,7 +523,25 @@ class _Reader:
         return value
 
 
-def _label(choice: Choice) -> Term | None:
-    """The network and inputs that a concept is predicted from, as a term; None if constant."""
+def observation(number: int) -> str:
+    """The name under which the values of an observation are given."""
+    return f"{OBSERVED}({number})"
+
+
+def _test(call: Call, other: Term, target: LogicFormula) -> Key:
+    """The atom that holds where the answer of a call is a term."""
+    key: Key = target.add_atom((CALL_TEST, str(call), str(other)), Term(CALL_TEST, call, other))
+    return key
+
+
+def _functor(choice: Choice) -> str | None:
+    """What kind of label the atoms of a choice have; None for a probability."""
     label = next(iter(choice.atoms.values())).probability
-    return label(*label.args[:2]) if isinstance(label, Term) and label.functor == LABEL else None
+    functor = label.functor if isinstance(label, Term) else None
+    return functor if functor in (LABEL, CALL_TEST, OBSERVED, TUNABLE) else None
+
+
+def _label(choice: Choice) -> Term:
+    """The network and inputs that a concept is predicted from, as a term."""
+    label = next(iter(choice.atoms.values())).probability
+    return label(*label.args[:2])

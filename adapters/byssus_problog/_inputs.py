@@ -29,6 +29,7 @@ class Inputs:
     Attributes:
         instances: for each network that is used, its inputs in the order of the tensor's second
             dimension.
+        parameters: the tunable probabilities that are used, by name.
     """
 
     def __init__(
@@ -44,10 +45,17 @@ class Inputs:
         for name, instances in self.instances.items():
             starts[name] = end
             end += len(instances) * len(networks[name].values)
+        self.parameters: dict[str, int] = {}
+        for concept in concepts:
+            if concept.parameter is not None and concept.parameter not in self.parameters:
+                self.parameters[concept.parameter] = end
+                end += concept.width
         columns: list[int] = []
         self._constants: list[float] = []
         for concept in concepts:
-            if concept.network is None:
+            if concept.parameter is not None:
+                start = self.parameters[concept.parameter]
+            elif concept.network is None:
                 start = end + len(self._constants)
                 self._constants += concept.probs
             else:
@@ -82,8 +90,13 @@ class Inputs:
             result[network] = given
         return result
 
-    def weights(self, given: Mapping[str, Any]) -> Tensor:
-        """The probabilities of all literals, `(batch, columns)`; see `Program.forward`."""
+    def weights(self, given: Mapping[str, Any], tunable: Mapping[str, Tensor]) -> Tensor:
+        """The probabilities of all literals, `(batch, columns)`; see `Program.forward`.
+
+        Args:
+            given: of the networks, by name.
+            tunable: of the parameters, by name: `(values,)`.
+        """
         for name in given:
             if name not in self._networks:
                 raise ConceptError(
@@ -96,6 +109,7 @@ class Inputs:
             raise ShapeError(f"batches of different sizes: {shapes}; each must be the same, or 1")
         batch = sizes.pop() if sizes else 1
         parts = [table.flatten(1).expand(batch, -1) for table in tables.values()]
+        parts += [tunable[name].expand(batch, -1) for name in self.parameters]
         if self._constants or not parts:
             like = parts[0] if parts else torch.empty(0)
             parts.append(like.new_tensor(self._constants).expand(batch, -1))

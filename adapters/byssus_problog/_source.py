@@ -14,8 +14,11 @@ from problog.engine import NonGroundProbabilisticClause, UnknownClause
 from problog.errors import NonGroundQuery, ProbLogError
 from problog.eval_nodes import NegativeCycle
 from problog.parser import ParseError
+from problog.program import LogicProgram
 
-from byssus import BlackBox, ProgramError
+from byssus import BlackBox, ByssusError, ProgramError
+
+from ._tokens import Touched
 
 _PARSING = {
     "Ambiguous token role": "a term is missing beside an operator, a comma or a full stop",
@@ -29,6 +32,47 @@ _PARSING = {
     "Empty statement found": "take one full stop away",
 }
 
+_LIBRARIES = {
+    "lists": (
+        "memberchk member append prefix select selectchk nextto delete nth0 nth1 last reverse "
+        "same_length proper_length permutation flatten max_member min_member sum_list max_list "
+        "min_list numlist is_set list_to_set intersection union subset subtract enum_groups "
+        "select_uniform select_weighted"
+    ),
+    "apply": "maplist foldl include exclude partition convlist scanl foldl_noinit",
+    "string": "concat join sub_string str2lst lst2str str2int",
+    "assert": "assertz retract retractall",
+    "aggregate": "aggregate avg sum",
+    "collect": "=>",
+    "control": "on_fail",
+    "record": "recorda recordz recorded erase instance current_key",
+    "db": "sqlite_load csv_load",
+}
+
+_OTHER_PROLOGS = {
+    "ProbLog has no if-then-else; write a clause for each case": "-> *->",
+    "ProbLog has no cut; write clauses that exclude one another": "!",
+    "take assertz/1 of library(assert)": "assert asserta",
+    "take findall/3, or all/3": "setof bagof aggregate_all",
+    "take sort/2": "msort predsort keysort list_to_ord_set",
+    "take concat/2 of library(string)": "atom_concat string_concat atomic_list_concat",
+    "take write/1": "format print print_message tab",
+    "take the directive away; ProbLog tables every predicate, and none needs a declaration": (
+        "dynamic discontiguous multifile table set_prolog_flag style_check garbage_collect"
+    ),
+    "write the goal itself as a directive": "initialization",
+    "take consult/1 or use_module/1": "ensure_loaded include load_files",
+    "it is SWI-Prolog's; write it in rules, or in Python as a black box": (
+        "atom_codes atom_chars atom_string atom_length atom_to_term char_code number_codes "
+        "number_string number_vars string_chars string_codes string_code string_length "
+        "string_lower string_upper string_to_atom split_string sub_atom term_to_atom term_string "
+        "copy_term nb_setval nb_getval b_setval b_getval catch throw ignore repeat halt listing "
+        "read read_term open close nl phrase tabling pairs_keys_values sumlist succ_or "
+        "random random_between get_time with_output_to setup_call_cleanup dict_pairs assoc"
+    ),
+}
+_DIRECTIVE = re.compile(r"\s*:-\s*(table|dynamic|discontiguous|multifile|initialization)\s")
+_GRAMMAR = "ProbLog has no grammar rules (-->); write clauses over lists"
 
 # What these mean of the first word of a line.
 _FULL_STOP = dict.fromkeys(
@@ -39,17 +83,21 @@ _FULL_STOP = dict.fromkeys(
 
 @dataclass(frozen=True)
 class Source:
-    """The text of a program, and where it came from."""
+    """The text of a program, and where it came from; or its clauses."""
 
     text: str
     file: Path | None = None
+    clauses: LogicProgram | None = None
 
     @classmethod
-    def read(cls, program: str | Path) -> Source:
-        """A path, or the text itself. A single line that ends in `.pl` is a path."""
+    def read(cls, program: str | Path | LogicProgram) -> Source:
+        """A path, the text itself, or clauses. A single line that ends in `.pl` is a path."""
+        if isinstance(program, LogicProgram):
+            return cls("", None, program)
         if not isinstance(program, str | Path):
             raise ProgramError(
-                f"a program is a path or a text, not {type(program).__name__}: {program!r}"
+                f"a program is a path, a text or a LogicProgram, not {type(program).__name__}: "
+                f"{program!r}"
             )
         if isinstance(program, Path) or ("\n" not in program and program.strip().endswith(".pl")):
             file = Path(program)
@@ -78,6 +126,10 @@ class Source:
             mend = _mend(error, message, boxes)
             if isinstance(error, ParseError) and not self._before(line, column):
                 mend = _FULL_STOP.get(message, mend)
+            if isinstance(error, ParseError) and _DIRECTIVE.match(self._line(line)):
+                mend = _mend_unknown("'dynamic/1'", {})
+            if isinstance(error, UnknownClause) and "-->" in self.text:
+                mend = f"{mend}. {_GRAMMAR}"
             raise self.error(
                 f"{message}: {mend}" if mend else message, line, column, file
             ) from error
@@ -86,11 +138,20 @@ class Source:
                 "the program recurses too deep while it is grounded: does a rule call itself with "
                 "ever new arguments? Bound them"
             ) from error
+        except (ByssusError, Touched, Warning):
+            raise
+        except Exception as error:  # of ProbLog, which does not foresee every program
+            raise self.error(
+                f"ProbLog fails on this program, {type(error).__name__}: {error}"
+            ) from error
 
     def _before(self, line: int, column: int) -> str:
         """The text before a place in its line."""
+        return self._line(line)[: column - 1].strip()
+
+    def _line(self, number: int) -> str:
         lines = self.text.splitlines()
-        return lines[line - 1][: column - 1].strip() if line <= len(lines) else "?"
+        return lines[number - 1] if number <= len(lines) else "?"
 
     def error(
         self,
@@ -132,8 +193,12 @@ def _mend(error: ProbLogError, message: str, boxes: Mapping[str, BlackBox]) -> s
 def _mend_unknown(message: str, boxes: Mapping[str, BlackBox]) -> str:
     found = re.search(r"'(.*)/(\d+)'", message)
     name, arity = (found[1].strip("'"), int(found[2])) if found else ("", 0)
-    if name == "->":
-        return "ProbLog has no if-then-else; write a clause for each case"
+    for library, names in _LIBRARIES.items():
+        if name in names.split():
+            return f"add `:- use_module(library({library})).`"
+    for mend, names in _OTHER_PROLOGS.items():
+        if name in names.split():
+            return mend
     if name in boxes:
         count = len(boxes[name].inputs)
         return (

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import torch
+from problog.logic import Term
+from problog.program import LogicProgram
 from torch import Tensor, nn
+from torch.nn.functional import one_hot
 
 from byssus import (
+    ISED,
     BlackBox,
+    BudgetExceeded,
     ByssusError,
     Circuit,
     CompilationLimit,
@@ -25,6 +32,7 @@ from byssus import (
     Estimator,
     Formula,
     IndeCateR,
+    Marginals,
     Mixed,
     Plan,
     ProbabilityError,
@@ -35,6 +43,7 @@ from byssus import (
 )
 from byssus._calls import Failure
 from byssus._sdd import Sdd
+from byssus.domains import typed
 from byssus.errors import listed
 from byssus.estimators import Membership, Sample, as_estimator
 from byssus.formula import Key
@@ -42,13 +51,22 @@ from byssus.provenance.sampled import circuit_membership, mass_lost, some_worlds
 from byssus.worlds import Sampler, check_sampling
 
 from ._engine import Arguments
-from ._grounding import Ask, Ground, Grounder, negated
+from ._grounding import Ask, Ground, Grounder, negated, observation
 from ._inputs import Inputs
+from ._leaves import Leaves, Outputs, Rows
 from ._source import Source
+from ._tokens import Observed, tokens, values_in
 
 __all__ = ["Program"]
 
 _UNKNOWN = Failure((), Exception(), "raised")
+
+_EXACT_CALLS = 1_000_000  # of one call on tokens, where exact is insisted on and no budget given
+
+Observations = Sequence[Sequence[Hashable]]
+
+_FEW_NODES, _FEW_SECONDS = 100_000, 5.0
+"""What it may cost to find out whether outputs exclude one another."""
 
 
 @dataclass(frozen=True)
@@ -73,14 +91,53 @@ class _Rules:
         """In which worlds each pending ask is asked."""
         return self.ground.formula(ask.guard for ask in self.pending)
 
+    @cached_property
+    def call_guards(self) -> Formula:
+        """In which worlds each call on tokens is made."""
+        return self.ground.formula(guard for _, guard in self.ground.calls)
+
     def __getstate__(self) -> dict[str, Any]:
         # diagrams do not pickle; they are made again
         return {name: value for name, value in vars(self).items() if name != "sdd"}
 
     @cached_property
+    def exclusive(self) -> bool:
+        """Whether no world gives two outputs; False where that is hard to tell."""
+        roots = self.formula.roots[: len(self.ground.values)]
+        number = len(self.formula.nodes) + 1
+        formula = Formula(
+            self.formula.widths,
+            (*self.formula.nodes, ("or", roots)),
+            (*roots, number),
+            self.formula.cycles,
+        )
+        try:
+            circuit = Circuit.compile(formula, nodes=_FEW_NODES, seconds=_FEW_SECONDS)
+        except CompilationLimit:
+            return False
+        weights = torch.cat([torch.full((w,), 1 / w, dtype=torch.float64) for w in formula.widths])
+        *each, any_of_them = circuit(weights[None])[0].tolist()
+        return bool(sum(each) <= any_of_them * (1 + 1e-9))
+
+    @cached_property
     def sdd(self) -> Sdd:
         """The diagrams that all steps of `mixed` share."""
         return Sdd(self.formula.widths, self.formula.order())
+
+
+class NoAnswer(ProgramError):  # noqa: N818
+    """A program none of whose queries has an answer in any world.
+
+    Attributes:
+        queries: what it asks.
+    """
+
+    def __init__(self, queries: Sequence[str], source: Source) -> None:
+        super().__init__(
+            "no query has an answer in any world: do the rules derive what is asked for?",
+            file=None if source.file is None else str(source.file),
+        )
+        self.queries = tuple(queries)
 
 
 class Program(nn.Module):
@@ -93,8 +150,10 @@ class Program(nn.Module):
     one more argument than a black box has are calls of it, of the same number if it is Boolean.
 
     Args:
-        program: the path of a `.pl` file, or the text of a program.
+        program: the path of a `.pl` file, the text of a program, or its clauses (a `LogicProgram`).
         blackboxes: the black boxes that the rules call; or a mapping from other names to them.
+        query: what to ask, in place of the program's own queries. `observed(i)` in it stands for a
+            value that each example gives.
         provenance: "exact", "sampled", "mixed", or "auto": exact where the calls fit the black
             boxes' budgets and the rules compile within `nodes` and `seconds`, else sampled.
         sampled: for "mixed", what is sampled, the rest being exact: networks ("digit") or single
@@ -130,9 +189,10 @@ class Program(nn.Module):
 
     def __init__(
         self,
-        program: str | Path,
+        program: str | Path | LogicProgram,
         blackboxes: Iterable[BlackBox] | Mapping[str, BlackBox] = (),
         *,
+        query: Term | Sequence[Term] | None = None,
         provenance: str = "auto",
         sampled: Sequence[str] | None = None,
         samples: int = 100,
@@ -158,7 +218,8 @@ class Program(nn.Module):
                 "seed that is one of its arguments"
             )
         self._source = Source.read(program)
-        self._grounder = Grounder(self._source, self._boxes)
+        queries = [query] if isinstance(query, Term) else query
+        self._grounder = Grounder(self._source, self._boxes, queries, symbolic=bool(self._boxes))
         self._asked_for = provenance
         self._sampled_names = (sampled,) if isinstance(sampled, str) else sampled
         self._given_instances = {k: tuple(v) for k, v in (instances or {}).items()}
@@ -171,6 +232,7 @@ class Program(nn.Module):
         self.generator = generator
         self._limits: dict[str, Any] = {"nodes": nodes, "seconds": seconds}
         self.circuit: Circuit | None = None
+        self.logits = nn.ParameterDict()
         self._compiles = True
         with self._staged():
             rules = self._settle()
@@ -179,8 +241,13 @@ class Program(nn.Module):
 
     @property
     def queries(self) -> tuple[str, ...]:
-        """The ground queries, as ProbLog writes them, one an output."""
-        return self._rules.ground.queries
+        """The ground queries, as ProbLog writes them, one an output; see `answers`."""
+        return self._outputs.queries
+
+    @property
+    def unanswered(self) -> tuple[str, ...]:
+        """The queries with variables to which no world has an answer, as ProbLog writes them."""
+        return tuple(self._grounder.unanswered)
 
     @property
     def values(self) -> tuple[Hashable, ...]:
@@ -188,12 +255,34 @@ class Program(nn.Module):
 
         The bindings of the variable, if there is one query with one variable; else `queries`.
         """
-        return self._rules.ground.values
+        return tuple(self._outputs.values)
 
     @property
     def instances(self) -> dict[str, tuple[Hashable, ...]]:
         """For each network, its inputs in the order of the tensor's second dimension."""
-        return dict(self._inputs.instances)
+        observations = set(map(observation, self._rules.ground.observed))
+        return {k: v for k, v in self._inputs.instances.items() if k not in observations}
+
+    @property
+    def answers(self) -> tuple[Term, ...]:
+        """The ground queries, as terms, one an output.
+
+        An output that a black box gives, called on more tuples than can be tabulated, is known
+        once it has occurred in a batch, where the box's output domain is not listed.
+        """
+        return self._outputs.answers
+
+    @property
+    def tunable(self) -> dict[str, Tensor]:
+        """The present value of each tunable probability `t(...)::head`, by the text of the head.
+
+        Where two clauses have one head, the second's text is the clause.
+        """
+        values = {}
+        for name, parameter in self._grounder.parameters.items():
+            probs = self._tuned(name)
+            values.update({text: probs[i] for text, i in parameter.options.items()})
+        return values
 
     @property
     def provenance(self) -> str:
@@ -203,6 +292,7 @@ class Program(nn.Module):
     def plan(self) -> Plan:
         """What was chosen and why, the most calls of each black box, the size of the circuit."""
         pending = {ask.box for ask in self._rules.pending}
+        pending |= {call.box for call, _ in self._rules.ground.calls}
         asked = dict.fromkeys(self._boxes, 0)
         for ask in self._rules.ground.asks:
             asked[ask.box] += 1
@@ -217,7 +307,14 @@ class Program(nn.Module):
             None if self.circuit is None else self.circuit.size,
         )
 
-    def forward(self, concepts: Mapping[str, Any] | None = None, /, **more: Any) -> Distribution:
+    def forward(
+        self,
+        concepts: Mapping[str, Any] | None = None,
+        /,
+        *,
+        observed: Sequence[Sequence[Hashable]] = (),
+        **more: Any,
+    ) -> Distribution:
         """Run the program.
 
         Args:
@@ -225,7 +322,8 @@ class Program(nn.Module):
                 its concepts, the instances in the order of `instances`; or a mapping from
                 instances to `(batch, values)`. With one instance `(batch, values)` will do. For a
                 fact, `(batch, instances)` or `(batch,)`. A batch of 1 is shared by all examples.
-            more: the same, as keywords.
+            observed: for `observed(i)` in the query, the values of all examples at position i.
+            more: the probabilities, as keywords.
 
         Raises:
             ConceptError: a network that the program does not have, or one that is missing.
@@ -243,15 +341,35 @@ class Program(nn.Module):
         if len(given) < len(concepts or {}) + len(more):
             twice = sorted(set(concepts or {}) & set(more))
             raise ConceptError(f"{listed(twice)} is given twice, in the mapping and as a keyword")
+        given.update(self._observations(observed))
         before = sum(box.calls for box in self._boxes.values())
         with self._staged():
             if self._provenance == "exact":
-                result = self._exact(self._rules, self._inputs.weights(given))
+                result = self._exact(self._rules, self._weights(self._inputs, given))
             else:
-                result = self._estimate(given)
-            result.failures = self._failures()
+                result = self._estimate(given, observed)
+            result.failures = {**self._failures(), **result.failures}
         result.calls = sum(box.calls for box in self._boxes.values()) - before
         return result
+
+    def _observations(self, observed: Observations) -> dict[str, Tensor]:
+        """What the examples observe, as tables of probabilities, `(batch, 1, values)`."""
+        wanted = self._rules.ground.observed
+        asked = {token for term in self._grounder.queries or () for token in tokens(term)}
+        numbers = {token.number for token in asked if isinstance(token, Observed)}
+        if set(range(len(observed))) != numbers or len(set(map(len, observed))) > 1:
+            raise ConceptError(
+                f"observed= has values of {len(observed)} observations, for "
+                f"{listed(map(len, observed))} examples; the query has the observations "
+                f"{sorted(numbers)}: give each a list of one value an example"
+            )
+        tables = {}
+        for number, values in wanted.items():
+            position = {typed(value): i for i, value in enumerate(values)}
+            codes = [position.get(typed(value), len(values)) for value in observed[number]]
+            table = one_hot(torch.tensor(codes), len(values) + 1)
+            tables[observation(number)] = table[:, None].to(torch.get_default_dtype())
+        return tables
 
     def extra_repr(self) -> str:
         """Where the program came from, and what was chosen."""
@@ -284,6 +402,9 @@ class Program(nn.Module):
 
     def _ground(self) -> _Rules:
         ground = self._grounder.ground(self._known)
+        if self._grounder.symbolic and not self._too_large(ground):
+            self._grounder.use_values()  # every call can be made, so that all is exact
+            ground = self._grounder.ground(self._known)
         pending, failed = [], []
         for ask in ground.asks:
             answer = self._known(ask.box, ask.arguments)
@@ -302,6 +423,25 @@ class Program(nn.Module):
             roots = [*(ground.conjoin([key, observed]) for key in roots), observed]
         formula = ground.formula(roots)
         return _Rules(ground, formula, tuple(pending), tuple(failed))
+
+    def _too_large(self, ground: Ground) -> list[str]:
+        """The black boxes that are called on more tuples of values than can be tabulated."""
+        found = {}
+        for call, _ in ground.calls:
+            widths = [ground.concepts[ground.tokens[value]].width for value in values_in(call)]
+            box = self._boxes[call.box]
+            limit = box.table_limit
+            if self._asked_for == "exact" and box.caller.budget is None:
+                limit = _EXACT_CALLS
+            if prod(widths) > limit:
+                found[call.box] = prod(widths), limit
+        if found and self._asked_for == "exact":
+            name, (size, limit) = next(iter(found.items()))
+            raise BudgetExceeded(
+                f"{name}: exact needs all {size} argument tuples, and at most {limit} may be "
+                "called; raise `budget=` or sample"
+            )
+        return sorted(found)
 
     def _settle(self) -> _Rules:
         """Ground, call what is asked, and ground again, until nothing new is asked.
@@ -351,10 +491,18 @@ class Program(nn.Module):
         if asked == "auto" or not rules.ground.queries:
             pending = self._possible(rules, rules.pending)
         if not rules.ground.queries and not pending:
-            raise self._source.error(
-                "no query has an answer in any world: do the rules derive what is asked for?"
-            )
-        if asked == "auto":
+            raise NoAnswer(self._grounder.unanswered, self._source)
+        if asked == "auto" and rules.ground.calls:
+            names = self._too_large(rules.ground)
+            why = f"the calls of {', '.join(names)} do not fit its budget"
+            asked = "sampled"
+            if all(guard == 0 for _, guard in rules.ground.calls):
+                decided = set(rules.ground.tokens.values())
+                free = [c for i, c in enumerate(rules.ground.concepts) if i not in decided]
+                if len(rules.ground.answers) == 1 and any(c.test is None for c in free):
+                    asked = "mixed"
+                    self._sampled_names = ()
+        elif asked == "auto":
             if not pending:
                 asked, why = "exact", "all calls fit the budgets, and the rules compile"
             else:
@@ -369,11 +517,27 @@ class Program(nn.Module):
                 if self._asked_for == "exact":
                     raise
                 self._fall_back(rules, limit)
-        if rules.ground.evidence and self._provenance != "exact":
-            raise ProgramError(
-                f"evidence needs the exact provenance, and this program is {self._provenance}: "
-                f"{self._why}"
-            )
+            else:
+                if rules.ground.evidence and not self.circuit.satisfiable[-1]:
+                    raise self._contradiction(rules)
+
+    def _contradiction(self, rules: _Rules) -> ProgramError:
+        """Which evidence no world satisfies that satisfies the evidence before it."""
+        ground = rules.ground
+
+        def impossible(count: int) -> bool:
+            first = ground.formula([ground.conjoin(ground.evidence[:count])])
+            return not Circuit.compile(first, **self._limits).satisfiable[0]
+
+        count = bisect_left(range(len(ground.evidence)), True, lo=1, key=impossible)
+        name, (file, line, column) = ground.facts[count - 1]
+        return self._source.error(
+            f"the evidence {name} has probability 0: it contradicts the program"
+            + (", or the evidence before it" if count > 1 else ""),
+            line,
+            column,
+            file,
+        )
 
     def _fall_back(self, rules: _Rules, limit: CompilationLimit) -> None:
         """Sample the concepts of those queries that do not compile; the others stay exact."""
@@ -404,6 +568,7 @@ class Program(nn.Module):
     def _adopt(self, rules: _Rules) -> None:
         """Make new rules the program's, and compile them where that helps."""
         self._rules = rules
+        self._outputs = Outputs(rules.ground, self._boxes)
         self._inputs = self._find_inputs(rules)
         self._sampled_concepts(rules)  # checks their names
         if self._provenance == "exact" or rules.pending or not self._compiles:
@@ -417,11 +582,12 @@ class Program(nn.Module):
         concepts = rules.ground.concepts
         if self._provenance == "exact":
             return []
+        decided = set(rules.ground.tokens.values())  # calls need them
         if self._provenance == "sampled":
-            return list(range(len(concepts)))
+            return [i for i, c in enumerate(concepts) if c.test is None]
         if self._sampled_names is None:
             predicted = [c for c in rules.formula.order() if concepts[c].network is not None]
-            return sorted(predicted[: (len(predicted) + 1) // 2])
+            return sorted(decided.union(predicted[: (len(predicted) + 1) // 2]))
         names = set(self._sampled_names)
         unknown = names - {c.name for c in concepts} - {c.network for c in concepts if c.network}
         if unknown and not rules.pending:  # answers may lead to more concepts
@@ -429,33 +595,54 @@ class Program(nn.Module):
                 f"sampled={sorted(unknown)}: the program has the concepts "
                 f"{listed(c.name for c in concepts)}"
             )
-        return [i for i, c in enumerate(concepts) if c.name in names or c.network in names]
+        return [
+            i
+            for i, c in enumerate(concepts)
+            if c.name in names or c.network in names or i in decided
+        ]
+
+    def _weights(self, inputs: Inputs, given: Mapping[str, Any]) -> Tensor:
+        return inputs.weights(given, {name: self._tuned(name) for name in inputs.parameters})
+
+    def _tuned(self, name: str) -> Tensor:
+        """The probabilities of a tunable clause, `(options,)`."""
+        return self._grounder.parameters[name].clause.probabilities(self.logits[name])
 
     def _find_inputs(self, rules: _Rules) -> Inputs:
+        for name, parameter in self._grounder.parameters.items():
+            if name not in self.logits:
+                self.logits[name] = nn.Parameter(parameter.clause.logits(self.generator))
         return Inputs(self._grounder.networks, rules.ground.concepts, self._given_instances)
 
     # Running
 
     def _exact(self, rules: _Rules, weights: Tensor) -> Distribution:
         assert self.circuit is not None
-        result = self.circuit.to(weights.device)(weights)
+        circuit = self.circuit.to(weights.device)
+        result = circuit(weights)
         outputs = len(rules.ground.values)
-        probs, lost = result[:, :outputs], result[:, outputs]
         if rules.ground.evidence:
-            observed = result[:, -1:]
-            if bool((observed <= 0).any()):
-                row = int((observed <= 0).flatten().nonzero()[0])
-                raise ProbabilityError(
-                    f"the evidence has probability 0 in example {row}: it contradicts the program"
-                )
-            probs, lost = probs / observed, lost / observed.squeeze(1)
+            tiny = torch.finfo(weights.dtype).tiny
+            if bool((result[:, -1] < 1e8 * tiny).any()):
+                # the product of many probabilities may underflow
+                logs = torch.where(weights > 0, weights.clamp_min(tiny).log(), -torch.inf)
+                result = circuit.log_forward(logs)
+                missing = (result[:, -1] == -torch.inf).nonzero().flatten().tolist()
+                if missing:
+                    raise _impossible(missing[0])
+                result = (result - result[:, -1:]).exp()
+            else:
+                result = result / result[:, -1:]
+        probs, lost = result[:, :outputs], result[:, outputs]
         return Distribution(rules.ground.values, exact=probs, lost=lost)
 
-    def _estimate(self, given: Mapping[str, Any]) -> Distribution:
+    def _estimate(self, given: Mapping[str, Any], observed: Observations) -> Distribution:
         rules, circuit = self._rules, self.circuit
         concepts, worlds = self._draw(rules, given)
         while rules.pending:
-            algebra: Any = self._algebra(rules, worlds)
+            leaves = self._leaves(rules, worlds.indices, observed)
+            decided = worlds.indices if leaves is None else leaves.indices
+            algebra: Any = self._algebra(rules, decided)
             tags: list[Any] = rules.guards.evaluate(algebra)
             asks = [
                 ask
@@ -477,32 +664,92 @@ class Program(nn.Module):
             self._adopt(rules)
             circuit = self.circuit
 
-        outputs = len(rules.ground.values)
+        answers = len(rules.ground.answers)
 
         def membership(indices: Tensor) -> Membership:
             if circuit is not None:
                 return circuit_membership(circuit.to(indices.device), concepts, indices)
-            algebra: Any = self._algebra(rules, some_worlds(indices))
+            algebra: Any = self._algebra(rules, indices)
             tags: list[Any] = rules.formula.evaluate(algebra)
             if isinstance(algebra, Mixed):
                 return algebra.membership(tags, concepts)
             result: Membership = algebra.membership(tags)
             return result
 
-        everything = membership(worlds.indices)
+        if rules.ground.symbolic:
+            self._outputs = Outputs(rules.ground, self._boxes)
+        outputs = self._outputs
+
+        def given_by(indices: Tensor) -> tuple[Membership, Membership]:
+            """Which world gives which output, and at last the evidence; and which are lost."""
+            leaves = self._leaves(rules, indices, observed)
+            everything = membership(indices if leaves is None else leaves.indices)
+            found, lost = _part(everything, 0, answers), _part(everything, answers, answers + 1)
+            if leaves is not None:
+                failures.update(leaves.failures())
+                found, lost = outputs.place(found, leaves), leaves.add_lost(lost)
+            if rules.ground.evidence:
+                given = _part(everything, answers + 1, answers + 2)
+                found = _joined(found, given, len(outputs.values))
+            return found, lost
+
+        failures: dict[tuple[Hashable, ...], BaseException] = {}
+        found, lost = given_by(worlds.indices)
         sample = Sample(
             concepts,
             worlds,
-            _part(everything, 0, outputs),
-            outputs,
-            lambda indices: _part(membership(indices), 0, outputs),
+            found,
+            len(outputs.values),
+            lambda indices: given_by(indices)[0],
+            evidence=bool(rules.ground.evidence),
         )
-        lost = mass_lost(sample, _part(everything, outputs, outputs + 1))
-        return Distribution(rules.ground.values, sample=sample, estimator=self.estimator, lost=lost)
+        self._check_evidence(sample)
+        estimator = self.estimator
+        if isinstance(estimator, ISED) and not _exclusive(rules, sample):
+            estimator = Marginals()
+        return Distribution(
+            outputs.values,
+            sample=sample,
+            estimator=estimator,
+            lost=mass_lost(sample, lost),
+            domain=outputs.domain,
+            failures=failures,
+        )
+
+    def _check_evidence(self, sample: Sample) -> None:
+        """Raise where no world of an example satisfies the evidence."""
+        if not sample.evidence:
+            return
+        complete = sample.worlds.complete
+        with torch.no_grad():
+            worlds = sample.weights() if complete else torch.ones_like(sample.log_weights)
+            missing = (sample.sum(worlds)[:, -1] <= 0).nonzero().flatten().tolist()
+        if missing and complete:
+            raise _impossible(missing[0])
+        if missing:
+            raise ProbabilityError(
+                f"none of the {self.samples} worlds sampled for example {missing[0]} satisfies the "
+                "evidence: raise `samples`, or take the exact provenance"
+            )
+
+    def _leaves(self, rules: _Rules, indices: Tensor, observed: Observations) -> Leaves | None:
+        """What the calls on tokens give in some worlds; None where there are none."""
+        ground = rules.ground
+        if not ground.calls:
+            return None
+
+        def guards(indices: Tensor) -> list[Rows | None]:
+            if all(guard == 0 for _, guard in ground.calls):
+                return [None] * len(ground.calls)
+            algebra: Any = self._algebra(rules, indices)
+            tags: list[Any] = rules.call_guards.evaluate(algebra)
+            return [algebra.worlds_in(tag) for tag in tags]
+
+        return Leaves(ground, self._boxes, self._grounder.networks, indices, guards, observed)
 
     def _draw(self, rules: _Rules, given: Mapping[str, Any]) -> tuple[Concepts, Worlds]:
         inputs = self._inputs if rules is self._rules else self._find_inputs(rules)
-        concepts = Concepts(inputs.weights(given), rules.formula.widths)
+        concepts = Concepts(self._weights(inputs, given), rules.formula.widths)
         chosen = self._sampled_concepts(rules)
         if len(chosen) == len(concepts.widths):
             return concepts, self.worlds(concepts, self.samples, self.generator)
@@ -516,9 +763,9 @@ class Program(nn.Module):
         indices[:, :, chosen] = drawn.indices
         return concepts, Worlds(indices, drawn.distinct, drawn.complete)
 
-    def _algebra(self, rules: _Rules, worlds: Worlds) -> Sampled | Mixed:
-        widths = rules.formula.widths
-        exact = (worlds.indices[0, 0] < 0).nonzero().flatten().tolist()
+    def _algebra(self, rules: _Rules, indices: Tensor) -> Sampled | Mixed:
+        widths, worlds = rules.formula.widths, some_worlds(indices)
+        exact = (indices[0, 0] < 0).nonzero().flatten().tolist()
         if not exact and self._provenance == "sampled":
             return Sampled(widths, worlds, self.estimator)
         return Mixed(widths, worlds, exact, self.estimator, rules.sdd)
@@ -540,6 +787,34 @@ def _named(blackboxes: Iterable[BlackBox] | Mapping[str, BlackBox]) -> dict[str,
                 f"two black boxes are called {name}: give a mapping from names to black boxes"
             )
     return dict(pairs)
+
+
+def _impossible(row: int) -> ProbabilityError:
+    return ProbabilityError(
+        f"the evidence has probability 0 in example {row}: it contradicts the program"
+    )
+
+
+def _exclusive(rules: _Rules, sample: Sample) -> bool:
+    """Whether the outputs are alternatives: there are several, and no world gives two."""
+    if sample.outputs < 2:
+        return False
+    found = sample.membership
+    world = found.world[found.output < sample.outputs]
+    if not len(world) or int(torch.bincount(world).max()) < 2:
+        return True
+    # Where concepts are summed out, a world may give several that exclude one another all the same.
+    return found.share is not None and rules.exclusive
+
+
+def _joined(outputs: Membership, evidence: Membership, number: int) -> Membership:
+    """The outputs, and the evidence as the output of this number."""
+    shares = [m.share for m in (outputs, evidence) if m.share is not None]
+    return Membership(
+        torch.cat([outputs.world, evidence.world]),
+        torch.cat([outputs.output, evidence.output + number]),
+        torch.cat(shares) if shares else None,
+    )
 
 
 def _part(membership: Membership, start: int, stop: int) -> Membership:

@@ -1,5 +1,6 @@
 """byssus: black boxes, exact circuits and sampled worlds in one differentiable logic program."""
 
+from byssus._compile import Progress as Progress
 from byssus.blackbox import BlackBox as BlackBox
 from byssus.blackbox import blackbox as blackbox
 from byssus.circuit import Circuit as Circuit
@@ -40,6 +41,7 @@ from byssus.provenance import Exact as Exact
 from byssus.provenance import Mixed as Mixed
 from byssus.provenance import Provenance as Provenance
 from byssus.provenance import Sampled as Sampled
+from byssus.store import Store as Store
 from byssus.worlds import Concepts as Concepts
 from byssus.worlds import Worlds as Worlds
 from byssus.worlds import exhaustive as exhaustive

@@ -1,22 +1,31 @@
-"""Circuits: what a program computes, as a multi-valued decision diagram evaluated level by level.
+"""Circuits: what a program computes, as a diagram evaluated level by level.
 
-A level is a concept; the value of its nodes is `sum_v p[concept, v] * value(child[:, v])`, one
-gather and one sum for the whole batch. A concept that is sampled, not summed out, is an index
-instead of a distribution: its level is the gather alone.
+On a right-linear vtree the diagram is a multi-valued decision diagram. A level is a concept; the
+value of its nodes is `sum_v p[concept, v] * value(child[:, v])`, one gather and one sum for the
+whole batch. A concept that is sampled, not summed out, is an index instead of a distribution: its
+level is the gather alone.
+
+On any other vtree the value of a node is `sum_i value(prime[i]) * value(sub[i])`, and a level is
+the nodes that need no other of the same level; see `byssus._products`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from byssus import _compile, _sdd
+from byssus import _compile, _sdd, _vtree
+from byssus._products import Evaluation, Group, grouped
+from byssus._compile import Progress
+from byssus._weights import denormalized, normalized
 from byssus.errors import ShapeError
 from byssus.formula import Formula
+from byssus.store import Store, Stored, find_store
 
 __all__ = ["Circuit"]
 
@@ -32,6 +41,8 @@ class Circuit(nn.Module):
         widths: the number of values of each concept.
         offsets: the first column of each concept.
         size: the number of nodes.
+        vtree: the name of its vtree.
+        sizes: for each vtree that was tried the number of nodes, or None where a limit was reached.
         outputs: the number of outputs.
 
     Example:
@@ -46,22 +57,38 @@ class Circuit(nn.Module):
     _roots: Tensor
     _owner: Tensor
 
-    def __init__(self, widths: Sequence[int], decisions: _sdd.Decisions) -> None:
+    def __init__(
+        self,
+        widths: Sequence[int],
+        diagram: _sdd.Diagram,
+        *,
+        vtree: str = "program",
+        sizes: Mapping[str, int | None] | None = None,
+    ) -> None:
         super().__init__()
         self.widths = tuple(widths)
         self.offsets = tuple(sum(self.widths[:c]) for c in range(len(self.widths)))
-        self.concepts = tuple(concept for concept, _ in decisions.levels)
-        self.outputs = len(decisions.roots)
-        self.size = sum(len(nodes) for _, nodes in decisions.levels)
-        self._levels = tuple(
-            _Level(concept, self.offsets[concept], self.widths[concept], len(nodes))
-            for concept, nodes in decisions.levels
-        )
-        children = [child for _, nodes in decisions.levels for node in nodes for child in node]
+        self.outputs = len(diagram.roots)
+        self._levels: tuple[_Level, ...] | tuple[Group, ...]
+        if isinstance(diagram, _sdd.Decisions):
+            self.concepts = tuple(concept for concept, _ in diagram.levels)
+            self.size = sum(len(nodes) for _, nodes in diagram.levels)
+            self._levels = tuple(
+                _Level(concept, self.offsets[concept], self.widths[concept], len(nodes))
+                for concept, nodes in diagram.levels
+            )
+            children = [child for _, nodes in diagram.levels for node in nodes for child in node]
+            self._smooth = _is_smooth(self.widths, diagram)
+        else:
+            self.concepts = tuple(dict.fromkeys(concept for concept, _ in diagram.leaves))
+            self.size = len(diagram.leaves) + sum(map(len, diagram.levels))
+            self._levels, children = grouped(diagram, self.offsets, self.columns)
+            self._smooth = False
+        self.vtree = vtree
+        self.sizes = {vtree: self.size} if sizes is None else dict(sizes)
         self._split: tuple[Tensor, tuple[Tensor, ...]] | None = None
-        self._smooth = _is_smooth(self.widths, decisions)
         owner = [c for c, width in enumerate(self.widths) for _ in range(width)]
-        buffers = {"_children": children, "_roots": decisions.roots, "_owner": owner}
+        buffers = {"_children": children, "_roots": diagram.roots, "_owner": owner}
         for name, numbers in buffers.items():
             self.register_buffer(name, torch.tensor(numbers, dtype=torch.int64), persistent=False)
 
@@ -73,24 +100,51 @@ class Circuit(nn.Module):
         order: Sequence[int] | None = None,
         nodes: int | None = None,
         seconds: float | None = None,
+        memory: int | None = None,
+        progress: bool | Callable[[Progress], None] | None = None,
+        store: Store | str | os.PathLike[str] | bool | None = None,
     ) -> Circuit:
         """Compile a formula.
 
         PySDD cannot be interrupted, so a formula whose diagram may be large is compiled in a
-        child process, which is ended at the limit.
+        child process, which is ended at the limit; or by Ctrl-C, from any thread.
 
         Args:
             formula: the ground program.
             order: the order in which to decide on the concepts; by first use if not given.
-            nodes: at most so many SDD nodes at any one time; None for no limit.
-            seconds: at most so many seconds; None for no limit.
+            nodes: at most so many SDD nodes after every operation, and within one no more memory
+                than several times as many take; None for no limit.
+            seconds: at most so many seconds; None for no limit. The start of the child process is
+                not counted, up to half a second.
+            memory: at most so many bytes, beyond those of a Python process that has compiled
+                nothing yet; None for no limit. On Linux only.
+            progress: True for a progress bar on stderr, False for none, None for one where stderr
+                is a terminal and compilation takes longer than two seconds; or a callable, which
+                gets a `Progress` at most ten times a second, and in the end.
+            store: a `byssus.Store` or the path of one, where the circuit is looked up before it
+                is compiled, and kept after; None for the one whose path is the environment
+                variable `BYSSUS_STORE`, if it is set; False for none. What is found there has
+                no limits.
 
         Raises:
-            CompilationLimit: the limit was reached.
+            CompilationLimit: a limit was reached; the message says which.
+            ByssusError: the child process died, or a limit is none.
         """
         chosen = tuple(order) if order is not None else formula.order()
-        decisions = _compile.compile_formula(formula, chosen, nodes=nodes, seconds=seconds)
-        return cls(formula.widths, decisions)
+        known = find_store(store)
+        key = ""
+        if known is not None:
+            key = known.key(formula, chosen, "program")
+            found = known.load(key, formula)
+            if found is not None:
+                return cls(formula.widths, found.diagram, vtree=found.vtree, sizes=found.sizes)
+        diagram = _compile.compile_formula(
+            formula, chosen, nodes=nodes, seconds=seconds, memory=memory, progress=progress
+        )
+        circuit = cls(formula.widths, diagram)
+        if known is not None:
+            known.save(key, Stored(diagram, circuit.vtree, circuit.sizes))
+        return circuit
 
     @property
     def columns(self) -> int:
@@ -143,7 +197,11 @@ class Circuit(nn.Module):
                     f"{tuple(weights.shape)}: expected {(*batch, len(self.widths))}"
                 )
             sampled = values.reshape(batch.numel(), len(self.widths)).t().contiguous()
-        result: Tensor = _Evaluation.apply(  # type: ignore[no-untyped-call]
+        evaluation: Any = _Evaluation
+        if any(isinstance(level, Group) for level in self._levels):
+            _summed(self.concepts, sampled)  # sampled in all rows or in none, as above
+            evaluation = Evaluation
+        result: Tensor = evaluation.apply(
             weights,
             self._levels,
             self._edges(),
@@ -158,19 +216,23 @@ class Circuit(nn.Module):
     def _edges(self) -> tuple[Tensor, ...]:
         """Of each level, the children of its nodes, one node after the other."""
         if self._split is None or self._split[0] is not self._children:  # moved to a device
-            sizes = [level.nodes * level.width for level in self._levels]
+            sizes = [level.edges for level in self._levels]
             self._split = (self._children, torch.split(self._children, sizes))
         return self._split[1]
 
     def to_dot(self, names: Sequence[str] | None = None) -> str:
         """The diagram in Graphviz's language; `names` are the concepts' names."""
         names = [f"c{c}" for c in range(len(self.widths))] if names is None else names
+        names = [name.replace("\\", "\\\\").replace('"', '\\"') for name in names]
         lines = ["digraph circuit {", '  0 [label="⊥", shape=box];', '  1 [label="⊤", shape=box];']
         number = 2
         for level, part in zip(self._levels, self._edges(), strict=True):
+            if isinstance(level, Group):
+                lines += self._group_to_dot(level, part, number, names)
+                number += level.nodes
+                continue
             for children in part.reshape(level.nodes, level.width).tolist():
-                label = names[level.concept].replace("\\", "\\\\").replace('"', '\\"')
-                lines.append(f'  {number} [label="{label}"];')
+                lines.append(f'  {number} [label="{names[level.concept]}"];')
                 for child in dict.fromkeys(children):
                     on = ",".join(str(v) for v, other in enumerate(children) if other == child)
                     lines.append(f'  {number} -> {child} [label="{on}"];')
@@ -179,6 +241,26 @@ class Circuit(nn.Module):
             lines.append(f'  y{i} [label="output {i}", shape=plain];')
             lines.append(f"  y{i} -> {root};")
         return "\n".join([*lines, "}"]) + "\n"
+
+    def _group_to_dot(
+        self, group: Group, part: Tensor, number: int, names: Sequence[str]
+    ) -> list[str]:
+        lines = []
+        table = part.reshape(-1, group.nodes, group.elements).tolist()
+        for n in range(group.nodes):
+            if group.leaves:
+                columns = [column for column in table[0][n] if column < self.columns]
+                concept = int(self._owner[columns[0]])
+                values = ",".join(str(column - self.offsets[concept]) for column in columns)
+                lines.append(f'  {number + n} [label="{names[concept]}={values}"];')
+                continue
+            lines.append(f'  {number + n} [label="+"];')
+            for i, pair in enumerate(zip(table[0][n], table[1][n], strict=True)):
+                if 0 not in pair:
+                    lines.append(f'  e{number + n}_{i} [label="×", shape=plain];')
+                    lines += [f"  {number + n} -> e{number + n}_{i};"]
+                    lines += [f"  e{number + n}_{i} -> {end};" for end in pair]
+        return lines
 
     def extra_repr(self) -> str:
         """The numbers that tell circuits apart."""
@@ -192,6 +274,11 @@ class _Level(NamedTuple):
     offset: int
     width: int
     nodes: int
+
+    @property
+    def edges(self) -> int:
+        """How many children they have."""
+        return self.nodes * self.width
 
 
 class _Evaluation(torch.autograd.Function):
@@ -216,21 +303,10 @@ class _Evaluation(torch.autograd.Function):
         batch = weights.shape[:-1]
         columns = weights.reshape(batch.numel(), weights.shape[-1]).t().contiguous()
         rows = columns.shape[1]
-        summed = _summed(levels, sampled)
+        summed = _summed([level.concept for level in levels], sampled)
         totals = scale = None
         if owner is not None:
-            # A level that does not matter is left out, as if its weights summed to 1: make them.
-            totals = _totals(columns, owner, concepts, log)
-            if sampled is not None:
-                totals = totals.masked_fill_(sampled >= 0, 0.0 if log else 1.0)
-            if log:
-                scale = totals.sum(0)
-                totals = totals.masked_fill_(totals == -torch.inf, 0.0)
-                columns = columns - totals.index_select(0, owner)
-            else:
-                scale = totals.prod(0)
-                totals = totals.masked_fill_(totals == 0.0, 1.0)
-                columns = columns / totals.index_select(0, owner)
+            columns, totals, scale = normalized(columns, owner, concepts, sampled, log)
         count = 2 + sum(level.nodes for level in levels)
         nodes = columns.new_full((count, rows), -torch.inf if log else 0.0)
         nodes[1] = 0.0 if log else 1.0
@@ -253,7 +329,7 @@ class _Evaluation(torch.autograd.Function):
         result = nodes.index_select(0, roots)
         if scale is not None:
             result = result + scale if log else result * scale
-        ctx.save_for_backward(columns, totals, scale, nodes, roots, owner, sampled)
+        ctx.save_for_backward(columns, totals, nodes, roots, owner, sampled)
         ctx.levels, ctx.edges, ctx.summed = levels, edges, summed
         ctx.log, ctx.shape = log, weights.shape
         return result.t().reshape(*batch, len(roots))
@@ -261,13 +337,10 @@ class _Evaluation(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
-        columns, totals, scale, nodes, roots, owner, sampled = ctx.saved_tensors
+        columns, totals, nodes, roots, owner, sampled = ctx.saved_tensors
         rows = columns.shape[1]
         grad_roots = grad_out.reshape(rows, len(roots)).t()
-        grad = torch.zeros_like(nodes)
-        if scale is not None and not ctx.log:
-            grad_roots = grad_roots * scale
-        grad.index_add_(0, roots, grad_roots)
+        grad = torch.zeros_like(nodes).index_add_(0, roots, grad_roots)
         grad_columns = torch.zeros_like(columns)
         end = len(nodes)
         for level, part, is_summed in zip(
@@ -295,36 +368,16 @@ class _Evaluation(torch.autograd.Function):
                 grad[:start].scatter_add_(0, chosen, above.squeeze(1))
             end = start
         if totals is not None:
-            # Every output is linear in each concept's weights, so what these receive together is
-            # known (Euler): what the diagram did not pass on is due to their total.
             reached = nodes.index_select(0, roots)
-            passed = torch.zeros_like(totals)
             if ctx.log:
-                passed = passed.index_add_(0, owner, grad_columns)
                 whole = grad_roots.masked_fill(reached == -torch.inf, 0.0).sum(0)
-                rest = (whole - passed).index_select(0, owner)
-                grad_columns = grad_columns.addcmul_(columns.exp(), rest)
             else:
-                passed = passed.index_add_(0, owner, grad_columns * columns)
-                rest = ((grad_roots * reached).sum(0) - passed).index_select(0, owner)
-                grad_columns = grad_columns.add_(rest).div_(totals.index_select(0, owner))
-            if sampled is not None:
-                unused = (sampled >= 0).index_select(0, owner)
-                grad_columns = grad_columns.masked_fill_(unused, 0.0)
+                whole = (grad_roots * reached).sum(0)
+            grad_columns = denormalized(
+                grad_columns, columns, totals, owner, sampled, whole, ctx.log
+            )
         grad_weights = grad_columns.t().contiguous().reshape(ctx.shape)
         return grad_weights, None, None, None, None, None, None, None
-
-
-def _totals(columns: Tensor, owner: Tensor, concepts: int, log: bool) -> Tensor:
-    """The sum of each concept's weights, (concepts, rows)."""
-    totals = columns.new_zeros(concepts, columns.shape[1])
-    if not log:
-        return totals.index_add_(0, owner, columns)
-    largest = torch.full_like(totals, -torch.inf)
-    largest = largest.scatter_reduce_(0, owner[:, None].expand_as(columns), columns, "amax")
-    largest = largest.masked_fill_(largest == -torch.inf, 0.0)
-    parts = (columns - largest.index_select(0, owner)).exp_()
-    return totals.index_add_(0, owner, parts).log_().add_(largest)
 
 
 def _is_smooth(widths: Sequence[int], decisions: _sdd.Decisions) -> bool:
@@ -341,12 +394,11 @@ def _is_smooth(widths: Sequence[int], decisions: _sdd.Decisions) -> bool:
     return all(root in below for root in decisions.roots)
 
 
-def _summed(levels: Sequence[_Level], sampled: Tensor | None) -> list[bool]:
-    """Which levels are summed out; a concept is sampled in all rows or in none."""
+def _summed(concepts: Sequence[int], sampled: Tensor | None) -> list[bool]:
+    """Which concepts are summed out; a concept is sampled in all rows or in none."""
     if sampled is None or not sampled.numel():
-        return [True] * len(levels)
+        return [True] * len(concepts)
     lowest, highest = torch.stack(torch.aminmax(sampled.sign(), dim=1)).tolist()
-    concepts = [level.concept for level in levels]
     for concept in concepts:
         if lowest[concept] < 0 <= highest[concept]:
             raise ShapeError(

@@ -6,6 +6,7 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import byssus
@@ -43,44 +44,83 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ByssusError as error:
         sys.stderr.write(f"byssus: {error}\n")
         return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("byssus: interrupted\n")
+        return 130
     return 0
 
 
 def _add_run(commands: Any) -> None:
-    run = commands.add_parser("run", help="run a .scl program and print what it queries")
-    run.add_argument("file", help="the program")
+    run = commands.add_parser(
+        "run", help="run a program, .scl or .pl, and print what it queries, with probabilities"
+    )
+    run.add_argument("file", help="the program: Scallop's, *.scl, or ProbLog's, *.pl")
     run.add_argument(
         "--provenance",
         default="auto",
-        help="auto (the default), exact, sampled, mixed; or one of Scallop's: unit, proofs, "
-        "minmaxprob, addmultprob, topkproofs, ...",
+        help="auto (the default), exact, sampled, mixed; or, of a .scl program, one of Scallop's: "
+        "unit, proofs, minmaxprob, addmultprob, topkproofs, ...",
     )
-    run.add_argument(
+    run.add_argument("--samples", type=_count, default=100, help="worlds, where they are sampled")
+    run.add_argument("--seed", type=_count, help="makes sampling reproducible")
+    run.add_argument("--json", action="store_true", help="end with the result as a JSON object")
+    problog = run.add_argument_group("of .pl programs")
+    problog.add_argument(
+        "--nodes", type=_count, metavar="N", help="compile within N nodes, 5 million by default"
+    )
+    problog.add_argument(
+        "--seconds", type=float, metavar="S", help="compile within S seconds, 60 by default"
+    )
+    scallop = run.add_argument_group("of .scl programs")
+    scallop.add_argument(
         "--backend",
         choices=("auto", "embedded", "scallopy"),
-        default="auto",
         help="whose engine: byssus's own or Scallop's",
     )
-    run.add_argument(
+    scallop.add_argument(
         "--facts",
         metavar="FILE",
         help='more facts, as JSON: {"edge": [[0, 1], {"tuple": [1, 2], "probability": 0.5}]}',
     )
-    run.add_argument(
+    scallop.add_argument(
         "--query", action="append", metavar="RELATION", help="print this, not what is queried"
     )
-    run.add_argument("--limit", type=_count, metavar="N", help="end recursions after N rounds")
-    run.add_argument("--samples", type=_count, default=100, help="worlds, where they are sampled")
-    run.add_argument("--seed", type=_count, help="makes sampling reproducible")
-    run.add_argument("--json", action="store_true", help="end with the result as a JSON object")
-    run.add_argument("arguments", nargs="*", help="what @cmd_arg reads; after --")
+    scallop.add_argument("--limit", type=_count, metavar="N", help="end recursions after N rounds")
+    scallop.add_argument("arguments", nargs="*", help="what @cmd_arg reads; after --")
+
+
+_OPTIONS = {
+    ".scl": ("backend", "facts", "query", "limit", "arguments"),
+    ".pl": ("nodes", "seconds"),
+}
+"""Those that only programs of one language have."""
 
 
 def _run(options: argparse.Namespace) -> None:
-    if not options.file.endswith(".scl"):
-        raise ByssusError(f"{options.file}: byssus runs programs of Scallop's language, *.scl")
+    language = Path(options.file).suffix
+    if language not in _OPTIONS:
+        raise ByssusError(
+            f"{options.file}: byssus runs programs of Scallop's language, *.scl, and of ProbLog's, "
+            "*.pl"
+        )
+    for other, names in _OPTIONS.items():
+        for name in names if other != language else ():
+            if getattr(options, name) not in (None, []):
+                raise ByssusError(f"--{name} is for {other} programs, and this is {options.file}")
     # By name: the core knows no engine.
-    importlib.import_module("byssus_scallop._cli").run(options)
+    if language == ".scl":
+        options.backend = options.backend or "auto"
+        importlib.import_module("byssus_scallop._cli").run(options)
+        return
+    options.nodes = 5_000_000 if options.nodes is None else options.nodes
+    options.seconds = 60.0 if options.seconds is None else options.seconds
+    try:
+        module = importlib.import_module("byssus_problog._cli")
+    except ImportError as error:
+        raise ByssusError(
+            f"a ProbLog program needs {error.name}: pip install 'byssus[problog]'"
+        ) from error
+    module.run(options)
 
 
 def _demo(options: argparse.Namespace) -> None:

@@ -85,14 +85,18 @@ class Distribution:
     def bound(self) -> Float[Tensor, "batch outputs"]:
         """A lower bound on each probability: the mass of the distinct worlds that give it.
 
-        0 for a black box that is random.
+        Given evidence, as if it held in all worlds that were not seen. 0 for a black box that is
+        random.
         """
         if self._is_exact:
             return self.probs
         if self._random:
             return torch.zeros_like(self.probs)
         sample = self._the_sample
-        return sample.log_reduce(sample.distinct_log_weights(), "sum").exp()
+        mass = sample.log_reduce(sample.distinct_log_weights(), "sum").exp()
+        if not sample.evidence:
+            return mass
+        return mass[:, :-1] / (mass[:, -1:] + 1 - self.coverage[:, None])
 
     @cached_property
     def coverage(self) -> Float[Tensor, " batch"]:
@@ -147,7 +151,8 @@ class Distribution:
             return self._binary_loss(target)
         exact = self._is_exact
         domain = self.domain
-        scaled = isinstance(self._estimator, ISED) and not exact
+        evidence = self._sample is not None and self._sample.evidence
+        scaled = isinstance(self._estimator, ISED) and not exact and not evidence
         if scaled and domain is not None and domain.finite and len(domain.widths) > 1:
             return self._structured_loss(domain, self._list(target))
         matrix = self._matrix(target)

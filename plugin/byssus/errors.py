@@ -60,7 +60,7 @@ class TargetError(ByssusError, ValueError):
 
 
 class CompilationLimit(ByssusError):  # noqa: N818
-    """A circuit that outgrew its limit of nodes or seconds."""
+    """A circuit that outgrew its limit of nodes, seconds or memory."""
 
 
 class BudgetExceeded(ByssusError):  # noqa: N818

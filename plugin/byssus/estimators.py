@@ -60,6 +60,8 @@ class Sample:
         evaluate: what other worlds `(batch, m, concepts)` give; for estimators that ask.
         blocks: the outputs of each component of a structured output, which are scaled apart; one
             block of all outputs otherwise.
+        evidence: whether the membership has one more output, in the worlds of which the evidence
+            holds, and the others there only: scores are then given the evidence, as a ratio.
     """
 
     concepts: Concepts
@@ -68,6 +70,7 @@ class Sample:
     outputs: int
     evaluate: Callable[[Tensor], Membership]
     blocks: tuple[int, ...] = ()
+    evidence: bool = False
     log_probs: Float[Tensor, "batch worlds concepts"] = field(init=False)
     log_weights: Float[Tensor, "batch worlds"] = field(init=False)
 
@@ -100,15 +103,19 @@ class Sample:
     def sum(
         self, values: Tensor, membership: Membership | None = None
     ) -> Float[Tensor, "batch outputs"]:
-        """For each output, the sum of the values `(batch, worlds)` of the worlds that give it."""
+        """For each output, the sum of the values `(batch, worlds)` of the worlds that give it.
+
+        The evidence, if there is any, is one more column.
+        """
         m = self.membership if membership is None else membership
         entries = values.flatten()[m.world]
         if m.share is not None:
             entries = entries * m.share
+        columns = self.outputs + self.evidence
         rows = m.world // values.shape[1]
-        flat = entries.new_zeros(len(values) * self.outputs)
-        flat = flat.index_add(0, rows * self.outputs + m.output, entries)
-        return flat.reshape(len(values), self.outputs)
+        flat = entries.new_zeros(len(values) * columns)
+        flat = flat.index_add(0, rows * columns + m.output, entries)
+        return flat.reshape(len(values), columns)
 
     def log_reduce(
         self, log_values: Float[Tensor, "batch worlds"], how: str
@@ -118,8 +125,9 @@ class Sample:
         entries = log_values.flatten()[m.world]
         if m.share is not None:
             entries = entries + m.share.clamp_min(torch.finfo(entries.dtype).tiny).log()
-        cells = m.world // log_values.shape[1] * self.outputs + m.output
-        flat = entries.new_full((len(log_values) * self.outputs,), -torch.inf)
+        columns = self.outputs + self.evidence
+        cells = m.world // log_values.shape[1] * columns + m.output
+        flat = entries.new_full((len(log_values) * columns,), -torch.inf)
         if how == "max":
             reduced = flat.scatter_reduce(0, cells, entries, "amax")
         else:
@@ -128,7 +136,19 @@ class Sample:
             empty = sums == 0
             log_sums = sums.masked_fill(empty, 1.0).log()
             reduced = torch.where(empty, -torch.inf, log_sums + largest)
-        return reduced.reshape(len(log_values), self.outputs)
+        return reduced.reshape(len(log_values), columns)
+
+    def given_evidence(self, joint: Float[Tensor, "batch columns"]) -> Float[Tensor, "batch outputs"]:
+        """From probabilities of the outputs, and of the evidence, to those of the outputs."""
+        return joint[:, :-1] / joint[:, -1:] if self.evidence else joint
+
+    def log_distinct(self) -> Float[Tensor, "batch outputs"]:
+        """The logarithm of the outputs' share of the distinct worlds seen; see `Distinct`."""
+        log_weights = self.distinct_log_weights()
+        joint = self.log_reduce(log_weights, "sum")
+        if self.evidence:
+            return joint[:, :-1] - joint[:, -1:]
+        return joint - torch.logsumexp(log_weights, 1, keepdim=True)
 
     def distinct_log_weights(self) -> Float[Tensor, "batch worlds"]:
         """The log-probabilities of the worlds, each counted once; -inf for its repetitions.
@@ -178,11 +198,9 @@ class Distinct:
     def scores(self, sample: Sample) -> Float[Tensor, "batch outputs"]:
         """The probabilities."""
         if sample.worlds.complete:
-            return sample.sum(sample.weights() * sample.worlds.distinct)
-        log_weights = sample.distinct_log_weights()
-        seen = torch.logsumexp(log_weights, 1, keepdim=True)
-        log_scores = sample.log_reduce(log_weights, "sum") - seen
-        return log_scores.exp()
+            weights = sample.weights() * sample.worlds.distinct
+            return sample.given_evidence(sample.sum(weights))
+        return sample.log_distinct().exp()
 
     def loss(self, sample: Sample, target: Float[Tensor, "batch outputs"]) -> Float[Tensor, ""]:
         """Negative log-likelihood."""
@@ -221,8 +239,10 @@ class ISED:
     def aggregate(self, sample: Sample) -> Float[Tensor, "batch outputs"]:
         """The logarithm of each output's weight before scaling; -inf where it was not sampled."""
         if self.semiring == "min-max":
-            return sample.log_reduce(sample.log_probs.amin(-1), "max")
-        return sample.log_reduce(sample.log_probs.sum(-1), "sum")
+            weights = sample.log_reduce(sample.log_probs.amin(-1), "max")
+        else:
+            weights = sample.log_reduce(sample.log_probs.sum(-1), "sum")
+        return weights[:, : sample.outputs]  # scaled anyhow, with evidence or without
 
     def log_scores(self, sample: Sample) -> Float[Tensor, "batch outputs"]:
         """The logarithm of the scaled vector."""
@@ -306,9 +326,7 @@ class Auto(ISED):
 
     def _distinct(self, sample: Sample) -> tuple[Float[Tensor, "batch outputs"], Tensor]:
         """The log-probabilities of `Distinct`, and whether the samples cover enough, (batch, 1)."""
-        seen = self._seen(sample)
-        log_probs = sample.log_reduce(sample.distinct_log_weights(), "sum") - seen
-        return log_probs, seen.exp() >= self.coverage
+        return sample.log_distinct(), self._seen(sample).exp() >= self.coverage
 
     def _seen(self, sample: Sample) -> Float[Tensor, "batch 1"]:
         return torch.logsumexp(sample.distinct_log_weights(), 1, keepdim=True)
@@ -344,7 +362,7 @@ class RLOO:
         surrogate = sample.sum(sample.log_weights, fixed)
         surrogate = surrogate - held * sample.log_weights.sum(1, keepdim=True)
         surrogate = surrogate / (count - 1)
-        return frequency + surrogate - surrogate.detach()
+        return sample.given_evidence(frequency + surrogate - surrogate.detach())
 
     def loss(self, sample: Sample, target: Float[Tensor, "batch outputs"]) -> Float[Tensor, ""]:
         """Negative logarithm of the target's frequency."""
@@ -414,7 +432,7 @@ class IndeCateR:
             )
             weight = sample.concepts.of(concept) * exists / count
             surrogate = surrogate + sample.sum(weight.repeat(1, count), fixed)
-        return frequency + surrogate - surrogate.detach()
+        return sample.given_evidence(frequency + surrogate - surrogate.detach())
 
     def loss(self, sample: Sample, target: Float[Tensor, "batch outputs"]) -> Float[Tensor, ""]:
         """Negative logarithm of the target's frequency."""

@@ -210,12 +210,18 @@ def test_evidence_conditions_as_problogs_does(evidence: str, more: str) -> None:
     )
 
 
-def test_evidence_needs_a_possible_world_and_the_exact_provenance() -> None:
+def test_evidence_needs_a_possible_world() -> None:
     text = "0.3::a. b :- a. evidence(b). evidence(\\+ a). query(a).\n"
-    with pytest.raises(ProbabilityError, match="evidence has probability 0 in example 0"):
-        Program(text)()
-    with pytest.raises(ProgramError, match="evidence needs the exact provenance"):
-        Program(text, provenance="sampled")
+    with pytest.raises(ProgramError, match=r"the evidence \\\+a has probability 0[^@]*line 1, column 35"):
+        Program(text)
+    text = "nn(a, []) :: a. evidence(a). query(a).\n"
+    with pytest.raises(ProbabilityError, match="evidence has probability 0 in example 1"):
+        Program(text)(a=torch.tensor([0.5, 0.0]))
+    worlds = Program(text, provenance="sampled", worlds=byssus.exhaustive)
+    with pytest.raises(ProbabilityError, match="evidence has probability 0 in example 1"):
+        worlds(a=torch.tensor([0.5, 0.0]))
+    with pytest.raises(ProbabilityError, match="100 worlds sampled for example 1 satisfies"):
+        Program(text, provenance="sampled")(a=torch.tensor([0.5, 0.0]))
 
 
 def test_what_is_lost_is_conditioned_too() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Hashable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from pysdd.sdd import SddNode
 from torch import Tensor
@@ -78,6 +79,13 @@ class Mixed:
     def equal(self, a: MixedTag, b: MixedTag) -> bool:
         """Equality of functions in each world."""
         return {i: bits for i, (_, bits) in a.items()} == {i: bits for i, (_, bits) in b.items()}
+
+    def worlds_in(self, tag: MixedTag) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """The worlds in which anything of a tag holds, by number."""
+        bits = 0
+        for _, some in tag.values():
+            bits |= some
+        return self._bits.worlds_in(bits)
 
     def membership(self, tags: Sequence[MixedTag], concepts: Concepts) -> Membership:
         """Which world gives which output, and with which probability over the exact concepts."""

@@ -63,10 +63,14 @@ class Sampled:
         """Equality of sets."""
         return a == b
 
+    def worlds_in(self, tag: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """The worlds of a tag, as their numbers in the flattened `(batch, worlds)`."""
+        return from_bits(tag, self.count)
+
     def membership(self, tags: Sequence[int]) -> Membership:
         """Which world gives which output."""
         device = self.worlds.indices.device
-        found = [from_bits(tag, self.count) for tag in tags]
+        found = list(map(self.worlds_in, tags))
         world = np.concatenate([*found, np.empty(0, np.int64)])
         output = np.repeat(np.arange(len(tags)), [len(f) for f in found])
         return Membership(torch.from_numpy(world).to(device), torch.from_numpy(output).to(device))
@@ -111,14 +115,18 @@ def some_worlds(indices: Int[Tensor, "batch worlds concepts"]) -> Worlds:
 
 
 def mass_lost(sample: Sample, lost: Membership) -> Tensor:
-    """The share of the seen probability mass whose worlds were lost, for each example."""
+    """The share of the seen probability mass whose worlds were lost, for each example.
+
+    Given the evidence, if there is any: `lost` are then worlds in which it holds.
+    """
     seen = sample.distinct_log_weights().detach().softmax(1)
     if sample.worlds.complete:
         seen = (sample.weights() * sample.worlds.distinct).detach()
     kept = seen.flatten()[lost.world]
     if lost.share is not None:
         kept = kept * lost.share.detach()
-    return seen.new_zeros(len(seen)).index_add(0, lost.world // seen.shape[1], kept)
+    mass = seen.new_zeros(len(seen)).index_add(0, lost.world // seen.shape[1], kept)
+    return mass / sample.sum(seen)[:, -1].detach() if sample.evidence else mass
 
 
 def circuit_membership(

@@ -1,0 +1,293 @@
+"""The solver: a batch of queries at once, where DeepProbLog's takes one after the other."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
+
+import torch
+from deepproblog.arithmetic_circuit import ArithmeticCircuit
+from deepproblog.query import Query
+from deepproblog.semiring import Result
+from deepproblog.semiring.graph_semiring import GraphSemiring
+from deepproblog.solver import Solver
+from problog.engine import UnknownClause
+from problog.formula import LogicFormula
+from problog.logic import Term
+from torch import Tensor
+
+from byssus import ProgramError
+from byssus_problog import NotObservable
+from byssus_problog._terms import to_python
+
+from ._learned import Learned
+from ._networks import Evaluation, call, tensor_source
+from ._rules import PARAMETERS, replaced
+from ._structure import Binding, Structure, Templates, placeholder
+from .semiring import Answers, Batch, BatchSemiring
+
+if TYPE_CHECKING:
+    from .engine import Engine
+
+__all__ = ["BatchSolver"]
+
+
+class _Cache:
+    """What queries are evaluated by; in the place of DeepProbLog's cache.
+
+    Attributes:
+        cache: whether queries are grounded before their substitution is applied, as DeepProbLog
+            does with `cache=True`, or after.
+    """
+
+    def __init__(self, find: Callable[[Query], Any], forget: Callable[[], None], *, cache: bool):
+        self._find = find
+        self.invalidate = forget
+        self.cache = cache
+
+    def get(self, query: Query) -> Structure | ArithmeticCircuit:
+        """The query's structure, or DeepProbLog's circuit for it."""
+        found: Structure | ArithmeticCircuit = self._find(query)
+        return found
+
+    __getitem__ = get
+
+
+@dataclass
+class _Group:
+    """The queries of a batch that share a structure.
+
+    Attributes:
+        structure: it.
+        places: where the queries are in the batch.
+        names: for each query what stands for the terms of the template.
+        bindings: for each query what it puts into the template.
+        rows: for each network, the rows of its output for all instances of all queries.
+    """
+
+    structure: Structure
+    places: list[int] = field(default_factory=list)
+    names: list[Mapping[Term, Term]] = field(default_factory=list)
+    bindings: list[Binding] = field(default_factory=list)
+    rows: dict[str, list[int]] = field(default_factory=dict)
+
+
+class BatchSolver(Solver):  # type: ignore[misc]
+    """Solves a batch of queries as one, those that share a template by one circuit.
+
+    Args:
+        solver: DeepProbLog's, whose place it takes.
+        engine: the engine.
+    """
+
+    def __init__(self, solver: Solver, engine: Engine) -> None:
+        self.engine = engine
+        self.model = solver.model
+        self.program = solver.program
+        self.sdd_auto_gc = solver.sdd_auto_gc
+        self.semiring = BatchSemiring if solver.semiring is GraphSemiring else solver.semiring
+        self.cache = _Cache(self._find, self.forget, cache=solver.cache.cache)
+        self._templates = Templates(nameless=engine.rules.nameless)
+        self._structures: dict[Hashable, Structure | None] = {}
+        self._closed: set[Hashable] = set()
+        self._circuits: dict[Term, ArithmeticCircuit] = {}
+        self._learned = Learned(self.model, engine.rules)
+        self._hooked: WeakSet[Any] = WeakSet()
+        self._pending: list[Batch] = []
+
+    def forget(self) -> None:
+        """Ground all queries anew."""
+        self._structures.clear()
+        self._closed.clear()
+        self._circuits.clear()
+
+    # Grounding
+
+    def _find(self, query: Query) -> Structure | ArithmeticCircuit:
+        structure, _ = self._bind(query)
+        return self._circuit(query) if structure is None else structure
+
+    def _bind(self, query: Query) -> tuple[Structure | None, Binding]:
+        """The query's structure, None for DeepProbLog's own; and what it puts into it."""
+        if not self.cache.cache:
+            query = query.substitute()
+        binding = self._templates.bind(query, observe=True)
+        if binding.key in self._closed:
+            binding = self._templates.bind(query, observe=False)
+        known = binding.key in self._structures
+        if not known:
+            try:
+                self._structures[binding.key] = self._ground(query, binding)
+            except NotObservable:
+                self._closed.add(binding.key)
+                return self._bind(query)
+        structure = self._structures[binding.key]
+        if structure is not None:
+            structure.from_cache = known
+        return structure, binding
+
+    def _ground(self, query: Query, binding: Binding) -> Structure | None:
+        started = time.perf_counter()
+        template = self._templates.template(query, binding)
+        try:
+            program = self.engine.program(template)
+        except ProgramError as error:
+            if not isinstance(error, NotObservable) and self._is_eager(error):
+                return None
+            raise
+        return Structure(program, template, bool(binding.observed), time.perf_counter() - started)
+
+    def _is_eager(self, error: ProgramError) -> bool:
+        """Whether the error is that the query needs what only DeepProbLog's own engine has."""
+        cause = error.__cause__
+        if isinstance(cause, UnknownClause):
+            return cause.signature in self.engine.rules.eager
+        return "no query has an answer" in str(error)
+
+    def _circuit(self, query: Query) -> ArithmeticCircuit:
+        """DeepProbLog's own circuit."""
+        query = query.substitute()
+        started = time.perf_counter()
+        ground = self.engine.engine.ground(
+            self.program, query.query, label=LogicFormula.LABEL_QUERY
+        )
+        seconds = time.perf_counter() - started
+        circuit = ArithmeticCircuit(
+            ground, self.semiring, ground_time=seconds, sdd_auto_gc=self.sdd_auto_gc
+        )
+        circuit.from_cache = False
+        return circuit
+
+    # Solving
+
+    def solve(self, batch: Sequence[Query]) -> list[Result]:
+        """The answers to a batch of queries, with their probabilities.
+
+        Args:
+            batch: the queries.
+
+        Returns:
+            for each query a result, whose probabilities are connected to the networks and to the
+            learned probabilities.
+
+        Raises:
+            ProgramError: a query cannot be grounded.
+            ShapeError: a network's output does not fit its declaration.
+            ProbabilityError: it is no distribution.
+        """
+        self.flush()
+        self._hook()
+        self.engine.tensor_store.clear()
+        results: list[Result | None] = [None] * len(batch)
+        groups: dict[int, _Group] = {}
+        evaluation = Evaluation(self.model)
+        for place, query in enumerate(batch):
+            structure, binding = self._bind(query)
+            if structure is None or not self._learned.fits(structure):
+                results[place] = self._circuit(query).evaluate(self.model, {})
+                continue
+            group = groups.setdefault(id(structure), _Group(structure))
+            self._add(group, place, query, binding, evaluation)
+        if groups:
+            self._solve(list(groups.values()), evaluation, batch, results)
+        assert None not in results
+        return results
+
+    def _add(
+        self, group: _Group, place: int, query: Query, binding: Binding, evaluation: Evaluation
+    ) -> None:
+        names: dict[Term, Term] = {}
+        if query.substitution and self.cache.cache:
+            names.update(query.substitution)
+        for i, tensor in enumerate(binding.tensors):
+            names[placeholder(i)] = replaced(tensor, names)
+        group.places.append(place)
+        group.bindings.append(binding)
+        group.names.append(names)
+        for name, instances in group.structure.inputs.items():
+            if not name.startswith(PARAMETERS):
+                rows = group.rows.setdefault(name, [])
+                for arguments in instances:
+                    given = tuple(replaced(argument, names) for argument in arguments)
+                    rows.append(evaluation.ask(name, given))
+
+    def _solve(
+        self,
+        groups: Sequence[_Group],
+        evaluation: Evaluation,
+        batch: Sequence[Query],
+        results: list[Result | None],
+    ) -> None:
+        started = time.perf_counter()
+        evaluation.run()
+        learned = self._learned.tables((g.structure for g in groups), evaluation.device)
+        parts = [
+            self._probs(group, evaluation, tables)
+            for group, tables in zip(groups, learned, strict=True)
+        ]
+        flat = parts[0].flatten() if len(parts) == 1 else torch.cat([p.flatten() for p in parts])
+        together = Batch(flat, self._pending if self._hooked else None)
+        seconds = (time.perf_counter() - started) / max(1, sum(len(g.places) for g in groups))
+        start = 0
+        for group, part in zip(groups, parts, strict=True):
+            structure = group.structure
+            width = part.shape[1]
+            for i, (place, names) in enumerate(zip(group.places, group.names, strict=True)):
+                row = start + (i * width if len(part) > 1 else 0)
+                answers = structure.answers(batch[place], names)
+                results[place] = Answers(
+                    together,
+                    {term: row + j for j, term in enumerate(answers)},
+                    certain=not structure.inputs,
+                    semiring=self.semiring,
+                    ground_time=structure.ground_time,
+                    compile_time=structure.compile_time,
+                    eval_time=seconds,
+                    proof=structure.program,
+                )
+            start += part.numel()
+
+    def _probs(
+        self, group: _Group, evaluation: Evaluation, learned: Mapping[str, Tensor]
+    ) -> Tensor:
+        """The probabilities of the answers of a structure: `(queries or 1, answers)`."""
+        structure, count = group.structure, len(group.places)
+        tables = dict(learned)
+        for name, instances in structure.inputs.items():
+            if name in learned:
+                continue
+            output = evaluation.output(name, group.rows[name])
+            tables[name] = output.reshape(count, len(instances), *output.shape[1:])
+        if not structure.observes:
+            y = structure.program(tables)
+        else:
+            columns = zip(*(binding.observed for binding in group.bindings), strict=True)
+            y = structure.program(tables, observed=[list(map(to_python, c)) for c in columns])
+        probs: Tensor = y.probs if self.model.eval_mode else y.scores
+        return probs
+
+    def get_tensor(self, term: Term) -> Any:
+        """What a term `tensor(...)` stands for; a network's output is computed if need be."""
+        source = tensor_source(term)
+        if source is not None and term.args[0] not in self.engine.tensor_store:
+            (row,) = call(self.model, source[0], [source[1]])
+            self.engine.tensor_store.store(row, term.args[0])
+        return super().get_tensor(term)
+
+    # Losses
+
+    def flush(self, *_: Any) -> None:
+        """Pass back what losses have noted so far."""
+        while self._pending:
+            self._pending[-1].flush()
+
+    def _hook(self) -> None:
+        """Have optimizers tell when they are about to step."""
+        for network in self.model.networks.values():
+            optimizer = network.optimizer
+            if isinstance(optimizer, torch.optim.Optimizer) and optimizer not in self._hooked:
+                optimizer.register_step_pre_hook(self.flush)
+                self._hooked.add(optimizer)
