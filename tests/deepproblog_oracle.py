@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from problog.logic import Constant, Term, list2term
+from problog.logic import Constant, Term
 from torch import Tensor, nn
 
 with warnings.catch_warnings():
@@ -51,10 +51,6 @@ def image(i: int) -> Term:
     return Term("tensor", Term("images", Constant(i)))
 
 
-def images(*numbers: int) -> Term:
-    return list2term([image(i) for i in numbers])
-
-
 def query(text: str, *places: int, p: float = 1.0, output: Sequence[int] = (-1,)) -> Query:
     """A query as text in which i0, i1, ... are these images."""
     names = {Term(f"i{k}"): image(place) for k, place in enumerate(places)}
@@ -72,33 +68,42 @@ class Pair:
         return iter((self.theirs, self.ours))
 
 
-def pair(
+Modules = Mapping[str, nn.Module] | None
+
+
+def pair(program: str, modules: Modules = None, **about: Any) -> Pair:
+    """See `build`."""
+    engines = ExactEngine, Engine
+    return Pair(*(build(engine, program, modules, **about) for engine in engines))
+
+
+def ours(program: str, modules: Modules = None, **about: Any) -> Model:
+    """See `build`."""
+    return build(Engine, program, modules, **about)
+
+
+def build(
+    engine: Any,
     program: str,
-    modules: Mapping[str, nn.Module] | None = None,
+    modules: Modules,
     *,
     cache: bool = True,
     batching: bool = True,
     optimizer: bool = True,
-    parameters: Sequence[float] | None = None,
     **options: Any,
-) -> Pair:
-    models = []
-    for engine in ExactEngine, Engine:
-        networks = []
-        for name, module in copy.deepcopy(dict(modules or {})).items():
-            network = Network(module, name, batching=batching)
-            if optimizer and list(module.parameters()):
-                network.optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
-            networks.append(network)
-        model = Model(program, networks, load=False)
-        if parameters is not None:
-            model.parameters[:] = parameters
-        more = options if engine is Engine else {}
-        model.set_engine(engine(model, **more), cache=cache)
-        model.optimizer = SGD(model, 0.1)
-        model.add_tensor_source("images", Images())
-        models.append(model)
-    return Pair(*models)
+) -> Model:
+    """A model with copies of these modules as its networks; `options` are the engine's."""
+    networks = []
+    for name, module in copy.deepcopy(dict(modules or {})).items():
+        network = Network(module, name, batching=batching)
+        if optimizer and list(module.parameters()):
+            network.optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
+        networks.append(network)
+    model = Model(program, networks, load=False)
+    model.set_engine(engine(model, **options), cache=cache)
+    model.optimizer = SGD(model, 0.1)
+    model.add_tensor_source("images", Images())
+    return model
 
 
 def gradients(model: Model) -> dict[str, Tensor]:

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from deepproblog.model import Model
 from deepproblog.network import Network
-from problog.logic import Term, term2list
+from problog.logic import Constant, Term, term2list
 from torch import Tensor
 
-from byssus import ShapeError
+from byssus import ByssusError, ConceptError, ShapeError
 
 Arguments = tuple[Any, ...]
 
@@ -91,11 +91,19 @@ def call(model: Model, name: str, asked: Iterable[Arguments]) -> Any:
     arguments = [list(each) for each in asked]
     try:
         return network(arguments)
-    except RuntimeError as error:
-        if not network.batching or "equal size" not in str(error):
+    except ByssusError:
+        raise
+    except Exception as error:
+        if network.batching and "equal size" in str(error):
+            # Inputs of different sizes, which DeepProbLog would not have met in one call.
+            return [network([each])[0] for each in arguments]
+        atoms = [part for each in arguments for part in each if _is_atom(part)]
+        if not atoms:
             raise
-    # Inputs of different sizes, which DeepProbLog would not have met in one call.
-    return [network([each])[0] for each in arguments]
+        raise ConceptError(
+            f"network {name} is called on {atoms[0]}, and raises {type(error).__name__}: {error}; "
+            f"if {atoms[0]} stands for a tensor, the query's substitution must say for which"
+        ) from error
 
 
 def tensor_source(term: Any) -> tuple[str, Arguments] | None:
@@ -121,3 +129,7 @@ def _find_tensors(arguments: Arguments, levels: list[dict[str, dict[Arguments, T
         levels[level].setdefault(source[0], {})[source[1]] = argument.args[0]
         depth = max(depth, level + 1)
     return depth
+
+
+def _is_atom(term: Any) -> bool:
+    return isinstance(term, Term) and not isinstance(term, Constant) and not term.args

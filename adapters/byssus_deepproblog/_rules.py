@@ -8,6 +8,7 @@ whose output is a tensor, `nn(encoder, [X], E) :: encode(X, E)`, becomes the pla
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -52,6 +53,7 @@ class Rules:
         defined: the predicates that the program defines.
         eager: the predicates that only DeepProbLog's own grounding knows.
         nameless: whether the names of tensors do not matter to the rules.
+        lists: whether the program has the library of lists.
     """
 
     program: SimpleProgram
@@ -60,6 +62,7 @@ class Rules:
     defined: set[str] = field(default_factory=set)
     eager: set[str] = field(default_factory=lambda: {f"{EAGER}/0"})
     nameless: bool = True
+    lists: bool = False
 
     @classmethod
     def read(cls, program: Iterable[Term], networks: Mapping[str, Network]) -> Rules:
@@ -71,20 +74,36 @@ class Rules:
         """
         rules = cls(SimpleProgram(), SimpleProgram())
         for statement in program:
-            if _functor(_head(statement)) in ("query/1", "evidence/1", "evidence/2"):
+            signature = _functor(_head(statement))
+            if signature in ("evidence/1", "evidence/2"):
+                warnings.warn(
+                    f"{statement}: DeepProbLog asks queries without the program's evidence: write "
+                    "what is observed into the queries",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
+            if signature in ("query/1", "evidence/1", "evidence/2"):
                 continue  # a model is asked by its queries alone
             if not _is_blackbox(statement):
                 rules.stock.add_clause(statement)
             rules.nameless &= not any(
                 part.signature in _LOOK_INTO_TERMS or part.signature == "tensor/1"
-                for part in _parts(statement)
+                for part in parts(statement)
             )
             rules.defined |= {_functor(head) for head in _heads(statement)}
             for clause in rules._rewritten(statement, networks):
                 rules.program.add_clause(clause)
-        lists = Term("use_module", Term("library", Term("lists.pl")))
-        rules.program.add_clause(Clause(Term("_directive"), lists))
         return rules
+
+    def add_lists(self) -> None:
+        """Let the program use ProbLog's library of lists, as `ExactEngine` lets every program.
+
+        Most do not, and to read it takes longer than to ground many a query.
+        """
+        if not self.lists:
+            self.lists = True
+            lists = Term("use_module", Term("library", Term("lists.pl")))
+            self.program.add_clause(Clause(Term("_directive"), lists))
 
     def _rewritten(self, statement: Term, networks: Mapping[str, Network]) -> Iterator[Term]:
         if isinstance(statement, AnnotatedDisjunction | Or):
@@ -225,7 +244,7 @@ def _is_blackbox(statement: Term) -> bool:
     return str(head.functor) == "_directive" and body is not None and body.functor == "blackbox"
 
 
-def _parts(term: Any) -> Iterator[Term]:
+def parts(term: Any) -> Iterator[Term]:
     """A term and all terms in it."""
     stack = [term]
     while stack:

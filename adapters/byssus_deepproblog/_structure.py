@@ -7,21 +7,21 @@ each.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+import itertools
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from deepproblog.query import Query
 from problog.logic import Term, is_variable, term2list
+from problog.program import LogicProgram
 
+from byssus import ByssusError
 from byssus_problog import Program, observed
 from byssus_problog._terms import to_python
 
-from ._rules import PARAMETERS, replaced
-
-NETWORK_OUTPUT = "nn"
-"""`tensor(nn(network, inputs))` is what the network computes from the inputs."""
+from ._rules import PARAMETERS, parts, replaced
 
 
 @dataclass
@@ -29,67 +29,67 @@ class Binding:
     """A query as a template and what it puts into it.
 
     Attributes:
+        query: the query.
         key: tells templates apart.
         tensors: the terms that stand for the template's tensors, in order.
         observed: the answer's constants, where the template leaves them open.
     """
 
+    query: Query
     key: Hashable
     tensors: list[Term]
     observed: list[Term]
 
+    @property
+    def template(self) -> Term:
+        """The query that stands for all with this key."""
+        names = {tensor: placeholder(i) for i, tensor in enumerate(self.tensors)}
+        arguments = [replaced(argument, names) for argument in self.query.query.args]
+        if self.observed:
+            numbers = itertools.count()
+            for i in sorted(_outputs(self.query)):
+                arguments[i] = _opened(arguments[i], self.query.substitution, numbers)
+        return self.query.query(*arguments)
 
-class Templates:
-    """How queries are taken apart.
+    @property
+    def names(self) -> dict[Term, Term]:
+        """What stands in the query for the terms of the template."""
+        names: dict[Term, Term] = dict(self.query.substitution)
+        for i, tensor in enumerate(self.tensors):
+            names[placeholder(i)] = replaced(tensor, self.query.substitution)
+        return names
+
+
+def bind(query: Query, *, nameless: bool, observe: bool) -> Binding:
+    """Take a query apart.
 
     Args:
+        query: the query.
         nameless: whether the names of tensors do not matter.
+        observe: whether to leave the constants of its answer open.
     """
-
-    def __init__(self, *, nameless: bool) -> None:
-        self._nameless = nameless
-
-    def bind(self, query: Query, *, observe: bool) -> Binding:
-        """Take a query apart.
-
-        Args:
-            query: the query, whose substitution is not looked at but for what it replaces.
-            observe: whether to leave the constants of its answer open.
-        """
-        tensors: dict[Term, int] = {}
-        observed: list[Term] = []
-        key: list[Hashable] = [query.query.functor]
-        outputs = _outputs(query) if observe else set()
-        for i, argument in enumerate(query.query.args):
-            stack = [argument]
-            is_output = i in outputs
-            while stack:
-                part = stack.pop()
-                if is_variable(part):
-                    key.append(("variable", str(part)))
-                elif self._nameless and _is_tensor(part):
-                    key.append(("tensor", tensors.setdefault(part, len(tensors))))
-                elif part.args:
-                    key.append((part.functor, len(part.args)))
-                    stack += reversed(part.args)
-                elif is_output and _is_open(part, query.substitution):
-                    key.append("observed")
-                    observed.append(part)
-                else:
-                    key.append((type(part.functor), part.functor))
-        return Binding(tuple(key), list(tensors), observed)
-
-    def template(self, query: Query, binding: Binding) -> Term:
-        """The query that stands for all with this key."""
-        names: dict[Term, Term] = {
-            tensor: placeholder(i) for i, tensor in enumerate(binding.tensors)
-        }
-        arguments = [replaced(argument, names) for argument in query.query.args]
-        if binding.observed:
-            count = iter(range(len(binding.observed)))
-            for i in sorted(_outputs(query)):
-                arguments[i] = _opened(arguments[i], query.substitution, count)
-        return query.query(*arguments)
+    tensors: dict[Term, int] = {}
+    observed: list[Term] = []
+    key: list[Hashable] = [query.query.functor]
+    outputs = _outputs(query) if observe else set()
+    for i, argument in enumerate(query.query.args):
+        stack = [argument]
+        is_output = i in outputs
+        while stack:
+            part = stack.pop()
+            if is_variable(part):
+                key.append(("variable", str(part)))
+            elif nameless and _is_tensor(part):
+                key.append(("tensor", "number", tensors.setdefault(part, len(tensors))))
+            elif part.args:
+                key.append((part.functor, len(part.args)))
+                stack += reversed(part.args)
+            elif is_output and _is_open(part, query.substitution):
+                key.append("observed")
+                observed.append(part)
+            else:
+                key.append((type(part.functor), part.functor))
+    return Binding(query, tuple(key), list(tensors), observed)
 
 
 def _outputs(query: Query) -> set[int]:
@@ -111,12 +111,53 @@ def _is_open(term: Term, substitution: Mapping[Term, Term]) -> bool:
     return str(term.functor) != "[]" and term not in substitution
 
 
-def _opened(term: Any, substitution: Mapping[Term, Term], count: Any) -> Any:
+def _opened(term: Any, substitution: Mapping[Term, Term], numbers: Iterator[int]) -> Any:
     if is_variable(term) or _is_tensor(term):
         return term
     if term.args:
-        return term.with_args(*(_opened(part, substitution, count) for part in term.args))
-    return observed(next(count)) if _is_open(term, substitution) else term
+        return term.with_args(*(_opened(part, substitution, numbers) for part in term.args))
+    return observed(next(numbers)) if _is_open(term, substitution) else term
+
+
+class NameSeen(ByssusError):  # noqa: N818
+    """A black box was to be called on what stands for another term."""
+
+
+class TemplateProgram(Program):
+    """The program of a template, whose black boxes may not see the template's own names.
+
+    Args:
+        program: the program's clauses.
+        blackboxes: its black boxes.
+        names: what stands in its query for other terms.
+        options: the other arguments of `byssus_problog.Program`.
+
+    Raises:
+        NameSeen: a black box is called on one of the names.
+    """
+
+    def __init__(
+        self, program: LogicProgram, blackboxes: Any, *, names: Iterable[Term], **options: Any
+    ) -> None:
+        self._names = set(map(str, names))
+        super().__init__(program, blackboxes, **options)
+        for call, _ in self._rules.ground.calls:
+            for part in parts(list(call.arguments)):
+                self._check(str(part))
+
+    def _known(self, box: str, arguments: tuple[Hashable, ...]) -> list[Hashable] | None:
+        stack: list[Hashable] = [arguments]
+        while stack:
+            value = stack.pop()
+            if isinstance(value, tuple):
+                stack += value
+            else:
+                self._check(value)
+        return super()._known(box, arguments)
+
+    def _check(self, value: Hashable) -> None:
+        if value in self._names or (isinstance(value, str) and "tensor('$" in value):
+            raise NameSeen(value)
 
 
 @dataclass
@@ -149,15 +190,11 @@ class Structure:
         """The learned facts that it needs, by their position in `model.parameters`."""
         return [int(arguments[0]) for arguments in self.inputs.get(PARAMETERS, [])]
 
-    def answers(self, query: Query, names: Mapping[Term, Term]) -> list[Term]:
-        """The answers to a query, one an output of the program.
-
-        Args:
-            query: the query.
-            names: what stands in it for the terms of the template.
-        """
+    def answers(self, binding: Binding) -> list[Term]:
+        """The answers to a query, one an output of the program."""
+        names = binding.names
         if self.template.is_ground():
-            return [query.substitute().query]
+            return [replaced(binding.query.query, binding.query.substitution)]
         # Answers differ in few of their arguments.
         known: dict[Term, Term] = {}
         answers = []

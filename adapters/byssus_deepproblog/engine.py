@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from deepproblog.engines import ExactEngine
@@ -14,8 +15,10 @@ from problog.program import LogicProgram
 from byssus import BlackBox, ByssusError
 from byssus.errors import listed
 from byssus_problog import Program
+from byssus_problog._source import Source
 
 from ._rules import Rules
+from ._structure import TemplateProgram
 from .solver import BatchSolver
 
 __all__ = ["Engine"]
@@ -60,9 +63,8 @@ class Engine(ExactEngine):  # type: ignore[misc]
     ) -> None:
         unknown = sorted(options.keys() - _OPTIONS)
         if unknown:
-            raise ByssusError(
-                f"Engine has no argument {listed(unknown)}; there are {listed(sorted(_OPTIONS), 30)}"
-            )
+            known = listed(sorted(_OPTIONS), len(_OPTIONS))
+            raise ByssusError(f"Engine has no argument {listed(unknown)}; there are {known}")
         super().__init__(model)
         self.provenance = provenance
         self._boxes = blackboxes if isinstance(blackboxes, Mapping) else list(blackboxes)
@@ -71,7 +73,8 @@ class Engine(ExactEngine):  # type: ignore[misc]
     def prepare(self, db: LogicProgram) -> LogicProgram:
         """Translate the model's program; called by `model.set_engine`."""
         self.rules = Rules.read(db, self.model.networks)
-        return super().prepare(self.rules.stock)
+        with Source("").errors({}):
+            return super().prepare(self.rules.stock)
 
     def register_foreign(
         self, func: Callable[..., Any], function_name: str, arity_in: int, arity_out: int
@@ -106,11 +109,24 @@ class Engine(ExactEngine):  # type: ignore[misc]
         self.model.solver.forget()
         return True
 
-    def program(self, template: Term) -> Program:
-        """The program for queries like this one."""
-        return Program(
+    def keep(self, folder: Path) -> None:
+        """Keep circuits in a folder, unless another store is given."""
+        self._options.setdefault("store", folder)
+
+    def program(self, template: Term, names: Iterable[Term]) -> Program:
+        """The program for queries like this one.
+
+        Args:
+            template: the query.
+            names: what stands in it for other terms.
+
+        Raises:
+            NameSeen: a black box is called on one of them.
+        """
+        return TemplateProgram(
             self.rules.program,
             self._boxes,
+            names=names,
             query=template,
             provenance=self.provenance,
             **self._options,

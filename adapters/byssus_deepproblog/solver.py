@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
@@ -19,14 +19,16 @@ from problog.formula import LogicFormula
 from problog.logic import Term
 from torch import Tensor
 
-from byssus import ProgramError
+from byssus import ConceptError, ProgramError
+from byssus.errors import listed
 from byssus_problog import NotObservable
 from byssus_problog._terms import to_python
+from byssus_problog.program import NoAnswer
 
 from ._learned import Learned
 from ._networks import Evaluation, call, tensor_source
 from ._rules import PARAMETERS, replaced
-from ._structure import Binding, Structure, Templates, placeholder
+from ._structure import Binding, NameSeen, Structure, bind
 from .semiring import Answers, Batch, BatchSemiring
 
 if TYPE_CHECKING:
@@ -63,14 +65,12 @@ class _Group:
     Attributes:
         structure: it.
         places: where the queries are in the batch.
-        names: for each query what stands for the terms of the template.
         bindings: for each query what it puts into the template.
         rows: for each network, the rows of its output for all instances of all queries.
     """
 
     structure: Structure
     places: list[int] = field(default_factory=list)
-    names: list[Mapping[Term, Term]] = field(default_factory=list)
     bindings: list[Binding] = field(default_factory=list)
     rows: dict[str, list[int]] = field(default_factory=dict)
 
@@ -90,9 +90,10 @@ class BatchSolver(Solver):  # type: ignore[misc]
         self.sdd_auto_gc = solver.sdd_auto_gc
         self.semiring = BatchSemiring if solver.semiring is GraphSemiring else solver.semiring
         self.cache = _Cache(self._find, self.forget, cache=solver.cache.cache)
-        self._templates = Templates(nameless=engine.rules.nameless)
+        if solver.cache.cache_file:
+            engine.keep(solver.cache.cache_root)
         self._structures: dict[Hashable, Structure | None] = {}
-        self._closed: set[Hashable] = set()
+        self._refused: set[Hashable] = set()
         self._circuits: dict[Term, ArithmeticCircuit] = {}
         self._learned = Learned(self.model, engine.rules)
         self._hooked: WeakSet[Any] = WeakSet()
@@ -101,7 +102,7 @@ class BatchSolver(Solver):  # type: ignore[misc]
     def forget(self) -> None:
         """Ground all queries anew."""
         self._structures.clear()
-        self._closed.clear()
+        self._refused.clear()
         self._circuits.clear()
 
     # Grounding
@@ -112,40 +113,51 @@ class BatchSolver(Solver):  # type: ignore[misc]
 
     def _bind(self, query: Query) -> tuple[Structure | None, Binding]:
         """The query's structure, None for DeepProbLog's own; and what it puts into it."""
+        for binding in self._bindings(query):
+            if binding.key in self._refused:
+                continue
+            known = binding.key in self._structures
+            if not known:
+                try:
+                    self._structures[binding.key] = self._ground(binding)
+                except (NotObservable, NameSeen):
+                    self._refused.add(binding.key)
+                    continue
+            structure = self._structures[binding.key]
+            if structure is not None:
+                structure.from_cache = known
+            return structure, binding
+        raise AssertionError("a query by itself has no names and observes nothing")
+
+    def _bindings(self, query: Query) -> Iterator[Binding]:
+        """Templates for a query, those first that more queries share."""
         if not self.cache.cache:
             query = query.substitute()
-        binding = self._templates.bind(query, observe=True)
-        if binding.key in self._closed:
-            binding = self._templates.bind(query, observe=False)
-        known = binding.key in self._structures
-        if not known:
-            try:
-                self._structures[binding.key] = self._ground(query, binding)
-            except NotObservable:
-                self._closed.add(binding.key)
-                return self._bind(query)
-        structure = self._structures[binding.key]
-        if structure is not None:
-            structure.from_cache = known
-        return structure, binding
+        nameless = self.engine.rules.nameless
+        yield bind(query, nameless=nameless, observe=True)
+        yield bind(query, nameless=nameless, observe=False)
+        query = query.substitute()
+        yield bind(query, nameless=False, observe=True)
+        yield bind(query, nameless=False, observe=False)
 
-    def _ground(self, query: Query, binding: Binding) -> Structure | None:
+    def _ground(self, binding: Binding) -> Structure | None:
         started = time.perf_counter()
-        template = self._templates.template(query, binding)
+        template = binding.template
         try:
-            program = self.engine.program(template)
+            program = self.engine.program(template, binding.query.substitution)
         except ProgramError as error:
-            if not isinstance(error, NotObservable) and self._is_eager(error):
+            unknown = error.__cause__
+            if isinstance(error, NoAnswer):
+                return None  # an answer may be false, or certain and have a variable in it
+            if not isinstance(unknown, UnknownClause):
+                raise
+            if unknown.signature in self.engine.rules.eager:
                 return None
-            raise
+            if self.engine.rules.lists:
+                raise
+            self.engine.rules.add_lists()
+            return self._ground(binding)
         return Structure(program, template, bool(binding.observed), time.perf_counter() - started)
-
-    def _is_eager(self, error: ProgramError) -> bool:
-        """Whether the error is that the query needs what only DeepProbLog's own engine has."""
-        cause = error.__cause__
-        if isinstance(cause, UnknownClause):
-            return cause.signature in self.engine.rules.eager
-        return "no query has an answer" in str(error)
 
     def _circuit(self, query: Query) -> ArithmeticCircuit:
         """DeepProbLog's own circuit."""
@@ -190,23 +202,16 @@ class BatchSolver(Solver):  # type: ignore[misc]
                 results[place] = self._circuit(query).evaluate(self.model, {})
                 continue
             group = groups.setdefault(id(structure), _Group(structure))
-            self._add(group, place, query, binding, evaluation)
+            self._add(group, place, binding, evaluation)
         if groups:
-            self._solve(list(groups.values()), evaluation, batch, results)
+            self._solve(list(groups.values()), evaluation, results)
         assert None not in results
         return results
 
-    def _add(
-        self, group: _Group, place: int, query: Query, binding: Binding, evaluation: Evaluation
-    ) -> None:
-        names: dict[Term, Term] = {}
-        if query.substitution and self.cache.cache:
-            names.update(query.substitution)
-        for i, tensor in enumerate(binding.tensors):
-            names[placeholder(i)] = replaced(tensor, names)
+    def _add(self, group: _Group, place: int, binding: Binding, evaluation: Evaluation) -> None:
         group.places.append(place)
         group.bindings.append(binding)
-        group.names.append(names)
+        names = binding.names
         for name, instances in group.structure.inputs.items():
             if not name.startswith(PARAMETERS):
                 rows = group.rows.setdefault(name, [])
@@ -218,7 +223,6 @@ class BatchSolver(Solver):  # type: ignore[misc]
         self,
         groups: Sequence[_Group],
         evaluation: Evaluation,
-        batch: Sequence[Query],
         results: list[Result | None],
     ) -> None:
         started = time.perf_counter()
@@ -235,9 +239,9 @@ class BatchSolver(Solver):  # type: ignore[misc]
         for group, part in zip(groups, parts, strict=True):
             structure = group.structure
             width = part.shape[1]
-            for i, (place, names) in enumerate(zip(group.places, group.names, strict=True)):
+            for i, (place, binding) in enumerate(zip(group.places, group.bindings, strict=True)):
                 row = start + (i * width if len(part) > 1 else 0)
-                answers = structure.answers(batch[place], names)
+                answers = structure.answers(binding)
                 results[place] = Answers(
                     together,
                     {term: row + j for j, term in enumerate(answers)},
@@ -275,7 +279,14 @@ class BatchSolver(Solver):  # type: ignore[misc]
         if source is not None and term.args[0] not in self.engine.tensor_store:
             (row,) = call(self.model, source[0], [source[1]])
             self.engine.tensor_store.store(row, term.args[0])
-        return super().get_tensor(term)
+        try:
+            return super().get_tensor(term)
+        except KeyError as error:
+            raise ConceptError(
+                f"there is no {term}: the model's tensor sources are "
+                f"{listed(self.model.tensor_sources) or 'none'}; give one with "
+                "model.add_tensor_source(name, tensors)"
+            ) from error
 
     # Losses
 

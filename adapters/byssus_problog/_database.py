@@ -66,7 +66,7 @@ class Network:
     @property
     def is_fact(self) -> bool:
         """Whether it was declared without values."""
-        return self.values == (False, True)
+        return self.values == (False, True) and all(isinstance(v, bool) for v in self.values)
 
 
 class Database(ClauseDB):  # type: ignore[misc]
@@ -153,10 +153,9 @@ class Database(ClauseDB):  # type: ignore[misc]
         if found is not None and Path(found).is_file():
             return
         if filename.functor == "library":
-            names = sorted(
-                {path.stem for folder in problog.library_paths for path in Path(folder).glob("*.p[ly]")}
-            )
-            message = f"there is no {filename}: ProbLog's own are {', '.join(names)}"
+            files = [f for folder in problog.library_paths for f in Path(folder).glob("*.p[ly]")]
+            names = ", ".join(sorted({file.stem for file in files}))
+            message = f"there is no {filename}: the libraries are {names}"
         else:
             message = f"there is no file {found}: a path is relative to the file that names it"
         raise ConsultError(message, self.lineno(location))
@@ -234,7 +233,7 @@ class Database(ClauseDB):  # type: ignore[misc]
         head, body = statement, Term("true")
         heads = [statement]
         if isinstance(statement, AnnotatedDisjunction):
-            heads = statement.heads
+            heads, body = statement.heads, statement.body
         elif isinstance(statement, Clause):
             head, body = statement.head, statement.body
             heads = [head]

@@ -170,9 +170,13 @@ class Engine(DefaultEngine):  # type: ignore[misc]
             raise Touched(token)
         if name in ("is/2", "=:=/2"):
             other = Constant(other.compute_value(self.functions))
+        return [((left, right), self.observed(token, other, about["target"]))]
+
+    def observed(self, token: Observed, other: Any, target: LogicFormula) -> Key:
+        """The atom that holds where an observation is a term."""
         label = Term(OBSERVED, Constant(token.number), other)
-        atom = about["target"].add_atom((OBSERVED, token.number, str(other)), label)
-        return [((left, right), atom)]
+        atom: Key = target.add_atom((OBSERVED, token.number, str(other)), label)
+        return atom
 
     def eval_define(
         self, node: Any, context: Any, target: LogicFormula, parent: int | None, **more: Any

@@ -231,6 +231,7 @@ class Grounder:
             self._register(engine, name, box, known)
         target = LogicFormula()
         patterns = []
+        found: set[str] = set()  # two queries may ask for the same
         with self.source.errors(self.boxes):
             if self._database is None or not self._database.lasting:
                 symbolic = self._is_symbolic if self.symbolic or observing else None
@@ -258,16 +259,19 @@ class Grounder:
                 engine.ground(database, query, target, label=f"query {i}")
                 names = target.get_names(f"query {i}")
                 # One with variables holds for all values if it is certain; else nothing was found.
-                answers = [(term, key) for term, key in names if is_ground(term) or key == 0]
+                answers = [
+                    (term, key)
+                    for term, key in names
+                    if (is_ground(term) or key == 0) and str(term) not in found
+                ]
+                found.update(str(term) for term, _ in answers)
                 unanswered += [str(term) for term, key in names if not is_ground(term) and key != 0]
                 patterns.append((query, sorted(answers, key=lambda item: order_key(item[0]))))
             self.unanswered = unanswered
             evidence = engine.query(database, Term("evidence", None, None))
             evidence += engine.query(database, Term("evidence", None))
             engine.ground_evidence(database, target, evidence)
-            places = {
-                str(abs(term)): database.lineno(term.location) for term, *_ in evidence
-            }
+            places = {str(abs(term)): database.lineno(term.location) for term, *_ in evidence}
         if not patterns:
             raise self.source.error(
                 "the program asks for nothing: add a line like `query(sum(X)).`"
@@ -325,6 +329,10 @@ class Grounder:
             if len(terms) == count:
                 return [(terms, 0)] if answer[0] is True else []
             asked, value = terms[count], to_term(answer[0])
+            if isinstance(asked, Observed):
+                return [(terms, engine.observed(asked, value, about["target"]))]
+            if next(tokens(asked), None) is not None:
+                raise Touched(*tokens(asked))
             if not is_variable(asked) and is_ground(asked):
                 # quoted or not, an atom is the same value
                 same = asked == value or order_key(to_term(to_python(asked))) == order_key(value)

@@ -192,8 +192,9 @@ class Leaves:
             return np.array([code >= 0 and given[code] == wanted[row] for code, row in pairs])
         if not isinstance(other, Token):
             value = typed(to_python(other))
-            same: np.ndarray[Any, Any] = np.array([*(one == value for one in given), False])
-            return same[codes]
+            same = np.array([*(one == value for one in given), False])
+            found: np.ndarray[Any, np.dtype[np.bool_]] = same[codes]
+            return found
         rows = np.flatnonzero(codes >= 0)
         others, which = self.values(other, rows)
         holds = np.zeros(len(codes), dtype=np.bool_)

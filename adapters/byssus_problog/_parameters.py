@@ -76,11 +76,11 @@ class Tunable:
         shares = [0.0 if p is None else p for p in self.initial]
         if drawn:
             device = None if generator is None else generator.device
-            random = torch.rand(len(drawn) + 1, generator=generator, device=device)
-            random = random.clamp(1e-3).tolist()
-            for i, share in zip(drawn, random, strict=False):
-                shares[i] = share / sum(random) * self._left
-            shares.append(random[-1] / sum(random) * self._left)
+            random = torch.rand(len(drawn) + 1, generator=generator, device=device).clamp(1e-3)
+            *some, rest = (random / random.sum() * self._left).tolist()
+            for i, share in zip(drawn, some, strict=True):
+                shares[i] = share
+            shares.append(rest)
         elif self.remainder:
             shares.append(self._left)
         return torch.tensor(shares, dtype=torch.get_default_dtype()).log()

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from problog.clausedb import AccessError
 from problog.engine import NonGroundProbabilisticClause, UnknownClause
+from problog.engine_builtin import CallModeError, IndirectCallCycleError
+from problog.engine_unify import OccursCheck
 from problog.errors import NonGroundQuery, ProbLogError
 from problog.eval_nodes import NegativeCycle
 from problog.parser import ParseError
@@ -30,6 +32,23 @@ _PARSING = {
         "predicate's name starts with a capital letter (then it is a variable)"
     ),
     "Empty statement found": "take one full stop away",
+    "Operator priority clash": "put the inner term in brackets",
+}
+
+_MENDS: dict[type[ProbLogError], str] = {
+    CallModeError: (
+        "where a variable has no value, put the goals that bind it before this one; else it is a "
+        "value of another kind"
+    ),
+    IndirectCallCycleError: "an aggregate is over what depends on it; take another predicate",
+    NegativeCycle: "a predicate depends on its own negation, which has no meaning here",
+    OccursCheck: "a variable stands for a term that it is part of; take another variable",
+}
+
+_GROUNDING = {
+    "Unknown function": "compute it in rules, or in Python as a black box",
+    "Non-probabilistic head": "give each option of a disjunction its probability",
+    "Unexpected clause head": "a head is a predicate with arguments; is an operator in it meant?",
 }
 
 _LIBRARIES = {
@@ -185,9 +204,9 @@ def _mend(error: ProbLogError, message: str, boxes: Mapping[str, BlackBox]) -> s
         if found[1] in boxes:
             return "a black box has this name; rename one of the two"
         return "give the predicate another name"
-    if isinstance(error, NegativeCycle):
-        return "a predicate depends on its own negation, which has no meaning here"
-    return None
+    return next((mend for kind, mend in _MENDS.items() if isinstance(error, kind)), None) or next(
+        (mend for part, mend in _GROUNDING.items() if part in message), None
+    )
 
 
 def _mend_unknown(message: str, boxes: Mapping[str, BlackBox]) -> str:

@@ -23,6 +23,7 @@ import inspect
 import sys
 import warnings
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -33,12 +34,24 @@ from problog.clausedb import ClauseDB
 from problog.engine import ClauseDBEngine
 from problog.engine_unify import UnifyError, unify_value
 from problog.errors import ProbLogError
-from problog.logic import Clause, Constant, Term, is_ground, is_list, is_variable, term2list
+from problog.logic import (
+    Clause,
+    Constant,
+    Term,
+    Var,
+    is_ground,
+    is_list,
+    is_variable,
+    list2term,
+    term2list,
+)
 
-from byssus import BlackBox, Boolean, ByssusError, DomainError, Float, ProgramError
+from byssus import BlackBox, Boolean, ByssusError, Domain, DomainError, Float, ProgramError
 from byssus._calls import Caller, Failure, Outcome
 from byssus._functions import load_function
 from byssus.blackbox import _hashable
+from byssus.errors import _excerpt
+from byssus.worlds import check_sampling
 
 from ._terms import order_key, to_python, to_term
 
@@ -51,17 +64,23 @@ _OPTIONS = ("on_error", "budget", "timeout", "vectorized", "concurrency", "check
 class Anything(Float):
     """Whatever rules derive, as an input or output; or what is of one Python type.
 
+    Like a `Float`, it has no list of values.
+
     Args:
         name: "int", "float", "str", "bool" or "list"; any other word stands for any value.
     """
 
+    name: str
+
     def __init__(self, name: str = "") -> None:
         self._freeze(name, size=None, name=name)
 
-    name: str
+    def check_output(self, value: Any) -> Any:
+        """The value, which is hashable.
 
-    def check_output(self, value: Any) -> Hashable:
-        """The value, which is hashable."""
+        Raises:
+            DomainError: it is not of the type.
+        """
         value = _hashable(value)
         right = {
             "int": type(value) is int,
@@ -74,27 +93,34 @@ class Anything(Float):
             raise DomainError(f"{value!r} of type {type(value).__name__} is no {self.name}")
         return value
 
-    def convert(self, value: Hashable) -> Any:
+    def _same(self, target: Any, value: Any) -> bool:
+        return Domain._same(self, target, value)
+
+    def convert(self, value: Any) -> Any:
         """A value of rules as a value of the type."""
         if self.name == "str":
             # Rules do not tell the atom 'true' from the truth, nor the text 5 from the number.
             return str(value).lower() if isinstance(value, bool) else str(value)
         if self.name == "float":
-            return float(value)  # type: ignore[arg-type]
-        return list(value) if self.name == "list" else value  # type: ignore[call-overload]
+            return float(value)
+        return list(value) if self.name == "list" else value
 
 
-class _Several(Float):
+class _Several(Anything):
     """Several outputs: a tuple."""
-
-    def __init__(self, *parts: Anything) -> None:
-        self._freeze(*parts, size=None, parts=parts)
 
     parts: tuple[Anything, ...]
 
-    def check_output(self, value: Any) -> Hashable:
-        """The value as a tuple."""
-        value = _hashable(value)
+    def __init__(self, *parts: Anything) -> None:
+        self._freeze(*parts, size=None, name="", parts=parts)
+
+    def check_output(self, value: Any) -> Any:
+        """The value as a tuple.
+
+        Raises:
+            DomainError: it is no tuple of as many, or a part is not of its type.
+        """
+        value = super().check_output(value)
         if not isinstance(value, tuple) or len(value) != len(self.parts):
             raise DomainError(f"{value!r} is not {len(self.parts)} outputs: return a tuple of them")
         return tuple(part.check_output(item) for part, item in zip(self.parts, value, strict=True))
@@ -118,7 +144,7 @@ class Declaration:
     function: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    options: tuple[tuple[str, Hashable], ...]
+    options: tuple[tuple[str, Any], ...]
 
     @classmethod
     def read(cls, arguments: Sequence[Any], folder: Path) -> Declaration:
@@ -200,14 +226,10 @@ class Declaration:
         """What the program needs beside the black box, which has one output: a list of several."""
         if len(self.outputs) < 2:
             return []
-        inputs, outputs = self._variables("I", self.inputs), self._variables("O", self.outputs)
-        packed = Term(self.name, *inputs, _list(outputs))
+        inputs = [Var(f"I{i}") for i in range(len(self.inputs))]
+        outputs = [Var(f"O{i}") for i in range(len(self.outputs))]
+        packed = Term(self.name, *inputs, list2term(outputs))
         return [Clause(Term(self.name, *inputs, *outputs), packed)]
-
-    def _variables(self, letter: str, words: Sequence[str]) -> list[Any]:
-        from problog.logic import Var
-
-        return [Var(f"{letter}{i}") for i in range(len(words))]
 
 
 class DeclaredBox(BlackBox):
@@ -220,6 +242,7 @@ class DeclaredBox(BlackBox):
         output = outputs[0] if len(outputs) == 1 else _Several(*outputs) if outputs else Boolean()
         options: dict[str, Any] = dict(declaration.options)
         samples = options.pop("samples", 100)
+        check_sampling(samples, None)
         caller = Caller(
             _converting(function, inputs),
             name=declaration.name,
@@ -241,6 +264,12 @@ class DeclaredBox(BlackBox):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.caller.__setstate__({**vars(self.caller), **state})
+
+
+def declared_samples(boxes: Iterable[BlackBox]) -> list[int]:
+    """How many worlds an example the declarations of black boxes ask for, where they do."""
+    asked = [dict(b.declaration.options) for b in boxes if isinstance(b, DeclaredBox)]
+    return [options["samples"] for options in asked if "samples" in options]
 
 
 def _converting(function: Callable[..., Any], inputs: tuple[Anything, ...]) -> Callable[..., Any]:
@@ -273,13 +302,6 @@ def _items(term: Any, what: str) -> list[Any]:
         raise ByssusError(f"{what} is {term}, which is no list: declare {_FORM}")
     items: list[Any] = term2list(term, deep=False)
     return items
-
-
-def _list(items: Sequence[Any]) -> Any:
-    result = Term("[]")
-    for item in reversed(items):
-        result = Term(".", item, result)
-    return result
 
 
 def _option(term: Any) -> tuple[str, Hashable]:
@@ -351,11 +373,11 @@ def load() -> None:
 
 def _declare(*terms: Any, database: ClauseDB, **about: Any) -> list[tuple[Any, ...]]:
     """Evaluate the directive."""
-    place = about["location"]
+    where = about["location"]
     # In a module, the names of predicates begin with the module's.
     prefix = str(about["call_origin"][0]).partition("blackbox/")[0]
-    with _as_problog(database, place):
-        declaration = Declaration.read(terms, folder(database, place))
+    with _shown_by_problog(database, where, (ByssusError,)):
+        declaration = Declaration.read(terms, folder(database, where))
         key = f"{prefix}{declaration.name}/{len(declaration.inputs) + len(declaration.outputs)}"
         known = database.data.setdefault("byssus", {})
         if known.get(key) == declaration:
@@ -399,7 +421,7 @@ class _Relation:
 
     def __call__(self, *terms: Any, database: ClauseDB, **about: Any) -> list[tuple[Any, ...]]:
         count = len(self.box.inputs)
-        with _as_problog(database, about["location"]):
+        with _shown_by_problog(database, about["location"]):
             for i, term in enumerate(terms[:count]):
                 if is_variable(term) or not is_ground(term):
                     raise ByssusError(
@@ -451,36 +473,37 @@ def _plain(term: Any) -> bool:
     return isinstance(term, Constant) or term.arity == 0 or is_list(term)
 
 
-class _as_problog:  # noqa: N801
-    """Errors within are shown by ProbLog's command line as its own, with the place in the program.
+@contextmanager
+def _shown_by_problog(
+    database: ClauseDB, location: Any, kinds: tuple[type[ByssusError], ...] = ()
+) -> Iterator[None]:
+    """Say of errors where in the program they are, as ProbLog's command line shows its own.
 
     It prints a traceback for what is no `ProbLogError`.
+
+    Args:
+        database: the program.
+        location: the place.
+        kinds: errors that are the program's fault, beside plain ones.
     """
-
-    def __init__(self, database: ClauseDB, location: Any) -> None:
-        self._database, self._location = database, location
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if not isinstance(error, ByssusError) or isinstance(error, ProbLogError):
-            return
-        if type(error) is ByssusError:
-            file, line, column = place(self._database, self._location)
-            text = _text(file)
-            error = ProgramError(str(error), file=file, line=line, column=column, text=text)
-        shown = _shown(type(error))
-        result = shown.__new__(shown)
-        result.args = error.args
-        vars(result).update(vars(error), base_message=str(error), location=None)
+    try:
+        yield
+    except ByssusError as error:
+        if isinstance(error, ProbLogError):  # of a call within
+            raise
+        file, line, column = place(database, location)
+        text = _text(file)
+        described: ByssusError = error
+        if type(error) is ByssusError or isinstance(error, kinds):
+            described = ProgramError(str(error), file=file, line=line, column=column, text=text)
+        kind = type(described)
+        names = {"__str__": kind.__str__, "__module__": kind.__module__}
+        shown: Any = type(kind.__name__, (kind, ProbLogError), names)
+        result: ByssusError = shown.__new__(shown)
+        vars(result).update(vars(described), base_message=str(described), location=None)
+        where = "" if described is not error else _excerpt(file, line, column, text)
+        result.args = (str(described) + where,)
         raise result from error
-
-
-@functools.cache
-def _shown(kind: type[ByssusError]) -> type[ByssusError]:
-    """The same error, also one of ProbLog's."""
-    return type(kind.__name__, (kind, ProbLogError), {"__str__": kind.__str__})
 
 
 def place(database: Any, location: Any) -> tuple[str | None, int | None, int | None]:
@@ -525,11 +548,6 @@ def is_library(goal: Any) -> bool:
 def is_declaration(goal: Any) -> bool:
     """Whether a goal declares a black box."""
     return getattr(goal, "functor", None) == "blackbox" and goal.arity in (3, 4)
-
-
-def registered(boxes: Iterable[BlackBox]) -> tuple[DeclaredBox, ...]:
-    """Those that were declared."""
-    return tuple(box for box in boxes if isinstance(box, DeclaredBox))
 
 
 def _find_library() -> None:

@@ -132,7 +132,8 @@ class CircuitFormula(Evaluatable):  # type: ignore[misc]
             found = _Weights(compiled.choices, labels, semiring)
         results = self._evaluate(compiled, found, len(keys))
         if plain:
-            results = [row.item() for row in results]
+            numbers = [row.item() for row in results]
+            return numbers[0] if index is not None else dict(zip(names, numbers, strict=True))
         return results[0] if index is not None else dict(zip(names, results, strict=True))
 
     def _observed(self, evidence: Mapping[Term, bool | None] | None, keep: bool) -> list[Key]:
@@ -183,11 +184,11 @@ class CircuitFormula(Evaluatable):  # type: ignore[misc]
                 for position, atom in enumerate(choice.atoms):
                     nodes[atom] = ("literal", (c, position))
             extra = _Extra(nodes, number)
-            together = [*observed, *(extra.add("or", clause) for clause in clauses)]
-            roots = list(keys)
+            together: list[Key] = [*observed, *(extra.add("or", clause) for clause in clauses)]
+            roots: list[Key] = list(keys)
             if together:
                 both = extra.add("and", together)
-                roots = [extra.add("and", (key, both)) for key in keys] + [both]
+                roots = [*(extra.add("and", (key, both)) for key in keys), both]
             # Of every choice, the last value is that none of the atoms holds.
             widths = [len(choice.atoms) + 1 for choice in choices]
             formula = Formula.from_graph(widths, nodes, roots)

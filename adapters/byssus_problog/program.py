@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import warnings
 from bisect import bisect_left
@@ -37,7 +38,9 @@ from byssus import (
     Plan,
     ProbabilityError,
     ProgramError,
+    Progress,
     Sampled,
+    Store,
     Worlds,
     independent,
 )
@@ -56,6 +59,7 @@ from ._inputs import Inputs
 from ._leaves import Leaves, Outputs, Rows
 from ._source import Source
 from ._tokens import Observed, tokens, values_in
+from .blackboxes import declared_samples
 
 __all__ = ["Program"]
 
@@ -158,14 +162,19 @@ class Program(nn.Module):
             boxes' budgets and the rules compile within `nodes` and `seconds`, else sampled.
         sampled: for "mixed", what is sampled, the rest being exact: networks ("digit") or single
             concepts ("digit(a)"). Half of the networks' concepts if not given.
-        samples: worlds an example.
+        samples: worlds an example, unless the program declares black boxes with `samples(...)`.
         estimator: "auto", "ised", "distinct", "rloo", "indecater", or an `Estimator`.
         worlds: where worlds come from, see `byssus.worlds`.
         generator: makes sampling reproducible.
         instances: for each network the inputs it is used on, in the order of the tensor's second
             dimension, if not the natural order of those that the queries need.
+        vtree: which concepts lie together in circuits: "auto", "program", "grouped", "balanced" or
+            "minimized", see `byssus.Circuit.compile`.
         nodes: the most SDD nodes that compilation may hold.
         seconds: the most seconds that it may take.
+        memory: the most bytes that it may take; see `byssus.Circuit.compile`, as for the rest.
+        progress: who is told how far compilation is; by default a bar on a terminal.
+        store: where compiled circuits are kept; by default that of `BYSSUS_STORE`, if any.
 
     Attributes:
         queries: the ground queries, one an output.
@@ -200,8 +209,12 @@ class Program(nn.Module):
         worlds: Sampler = independent,
         generator: torch.Generator | None = None,
         instances: Mapping[str, Sequence[Hashable]] | None = None,
+        vtree: str = "auto",
         nodes: int | None = 5_000_000,
         seconds: float | None = 60.0,
+        memory: int | None = None,
+        progress: bool | Callable[[Progress], None] | None = None,
+        store: Store | str | os.PathLike[str] | bool | None = None,
     ) -> None:
         super().__init__()
         if provenance not in ("auto", "exact", "sampled", "mixed"):
@@ -230,12 +243,20 @@ class Program(nn.Module):
         self.estimator = as_estimator(estimator)
         self.worlds = worlds
         self.generator = generator
-        self._limits: dict[str, Any] = {"nodes": nodes, "seconds": seconds}
+        self._limits: dict[str, Any] = {
+            "vtree": vtree,
+            "nodes": nodes,
+            "seconds": seconds,
+            "memory": memory,
+            "progress": progress,
+            "store": store,
+        }
         self.circuit: Circuit | None = None
         self.logits = nn.ParameterDict()
         self._compiles = True
         with self._staged():
             rules = self._settle()
+            self.samples = max(declared_samples(self._boxes.values()), default=samples)
             self._choose(rules)
             self._adopt(rules)
 
@@ -296,6 +317,7 @@ class Program(nn.Module):
         asked = dict.fromkeys(self._boxes, 0)
         for ask in self._rules.ground.asks:
             asked[ask.box] += 1
+        circuit = self.circuit
         return Plan(
             self._provenance,
             self._why,
@@ -304,7 +326,9 @@ class Program(nn.Module):
                 for name, count in asked.items()
             },
             tuple(self._rules.ground.concepts[c].name for c in self._sampled_concepts(self._rules)),
-            None if self.circuit is None else self.circuit.size,
+            None if circuit is None else circuit.size,
+            None if circuit is None else circuit.vtree,
+            {} if circuit is None else dict(circuit.sizes),
         )
 
     def forward(
@@ -552,7 +576,7 @@ class Program(nn.Module):
         for i in sorted(range(len(parts)), key=lambda i: len(parts[i].nodes)):
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             try:
-                Circuit.compile(parts[i], nodes=self._limits["nodes"], seconds=left)
+                Circuit.compile(parts[i], **{**self._limits, "seconds": left})
             except CompilationLimit:
                 relations.add(rules.ground.queries[i].split("(")[0])
                 sampled |= parts[i].concepts

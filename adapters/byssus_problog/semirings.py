@@ -10,7 +10,7 @@ a ratio of two means, not the mean of ratios.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, TypeAlias
@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float, Int
 from problog.errors import ProbLogError
 from problog.evaluator import Semiring
-from problog.logic import AnnotatedDisjunction, Constant, Object, Or, Term
+from problog.logic import AnnotatedDisjunction, Constant, Object, Or, Term, term2list
 from problog.program import DefaultPrologFactory, LogicProgram, PrologString
 from torch import Tensor
 
@@ -47,6 +47,10 @@ from ._inputs import Inputs
 from ._source import Source
 
 __all__ = ["ConceptSemiring", "read", "semiring"]
+
+
+_ANONYMOUS = "a tensor as a label"
+"""The name of concepts whose tensors are labels themselves; they are never sampled."""
 
 
 @dataclass(frozen=True)
@@ -86,14 +90,15 @@ class ConceptSemiring(Semiring):  # type: ignore[misc]
     def __init__(
         self,
         concepts: Mapping[str, Any],
-        is_sampled: Callable[[str, str | None], bool],
+        sampled: Collection[str] | None,
         samples: int,
         estimator: Estimator,
         generator: torch.Generator | None,
         order: Mapping[str, tuple[Hashable, ...]],
     ) -> None:
         self._given = concepts
-        self._is_sampled = is_sampled
+        self._all = sampled is None
+        self._sampled = set(sampled or ())
         self.samples = samples
         self.estimator = estimator
         self.generator = generator
@@ -113,7 +118,7 @@ class ConceptSemiring(Semiring):  # type: ignore[misc]
         if isinstance(a, Object):
             a = a.functor
         if isinstance(a, Tensor):
-            number = self._concept(("tensor", id(a)), Concept("a tensor as a label", 2))
+            number = self._concept(("tensor", id(a)), Concept(_ANONYMOUS, 2))
             self._tensors[number] = a
             return Literal(number, 1)
         if isinstance(a, Term) and a.functor == LABEL:
@@ -134,7 +139,7 @@ class ConceptSemiring(Semiring):  # type: ignore[misc]
         return probability
 
     def _literal(self, label: Term) -> Literal:
-        name, inputs, position, *declared = label.args
+        _, inputs, position, *declared = label.args
         if not declared:
             raise ConceptError(
                 f"the label {label} does not say what its network is: read the program with "
@@ -147,7 +152,7 @@ class ConceptSemiring(Semiring):  # type: ignore[misc]
                 f"the network {network.name} has the values {listed(known.values)} in one program "
                 f"and {listed(network.values)} in another: use a semiring for each"
             )
-        text = str(label(name, inputs))[len(LABEL) + 1 : -1]
+        text = f"{network.name}({', '.join(map(str, term2list(inputs, deep=False)))})"
         concept = Concept(text, len(network.values), network.name, inputs)
         return Literal(self._concept((text, int(declared[1])), concept), int(position))
 
@@ -165,19 +170,19 @@ class ConceptSemiring(Semiring):  # type: ignore[misc]
                 else type(tensor).__name__
             )
             raise ShapeError(f"{what} is to be a tensor of probabilities (batch,), not {kind}")
-        tensor = tensor.reshape(1) if tensor.dim() == 0 else tensor
-        if not len(tensor):
+        probs = tensor.reshape(1) if tensor.dim() == 0 else tensor
+        if not len(probs):
             raise EmptyBatchError(f"{what} is empty: a batch has at least one example")
-        self._join(len(tensor), what)
+        self._join(len(probs), what)
         with torch.no_grad():
-            wrong = ~((tensor >= -1e-6) & (tensor <= 1 + 1e-6))
+            wrong = ~((probs >= -1e-6) & (probs <= 1 + 1e-6))
             if bool(wrong.any()):
                 row = int(wrong.nonzero()[0])
                 raise ProbabilityError(
-                    f"{what} is {tensor[row].item():g} in example {row}: a probability lies "
+                    f"{what} is {probs[row].item():g} in example {row}: a probability lies "
                     "between 0 and 1"
                 )
-        return tensor
+        return probs
 
     def _join(self, batch: int, what: str) -> None:
         """All batches have one size, or 1."""
@@ -218,12 +223,22 @@ class ConceptSemiring(Semiring):  # type: ignore[misc]
                 given = self._checked(self._tensors[i], concept.name)
                 probs.append(torch.stack([1 - given, given], 1))
         self._probs = [p.expand(self._batch[0], -1) for p in probs]
-        draw = [
-            i for i in new if self._is_sampled(self._concepts[i].name, self._concepts[i].network)
-        ]
+        names = {name for c in self._concepts for name in (c.name, c.network)}
+        unknown = sorted(self._sampled - names)
+        if unknown:
+            raise ConceptError(
+                f"sampled={unknown}: the program's concepts are "
+                f"{listed(c.name for c in self._concepts)}"
+            )
+        draw = [i for i in new if self._is_sampled(self._concepts[i])]
         if draw:
             worlds = independent(self._of(draw), self.samples, self.generator)
             self._drawn.update(zip(draw, worlds.indices.unbind(2), strict=True))
+
+    def _is_sampled(self, concept: Concept) -> bool:
+        if concept.name == _ANONYMOUS:
+            return False
+        return self._all or concept.name in self._sampled or concept.network in self._sampled
 
     def _of(self, concepts: Sequence[int]) -> Concepts:
         probs = torch.cat([self._probs[i] for i in concepts], 1)
@@ -412,7 +427,8 @@ class ConceptSemiring(Semiring):  # type: ignore[misc]
         number, _ = number_worlds(indices, concepts.widths)
         worlds = Worlds(indices, _first(number))
         sample = Sample(concepts, worlds, membership, outputs, _refuse)
-        return self.estimator.scores(sample)
+        scores: Tensor = self.estimator.scores(sample)
+        return scores
 
 
 def _refuse(indices: Tensor) -> NoReturn:
@@ -476,14 +492,11 @@ def semiring(
             "give the probabilities by name, concepts={'digit': tensor}, not a "
             f"{type(concepts).__name__}"
         )
-    names = {sampled} if isinstance(sampled, str) else set(sampled or ())
-
-    def is_sampled(concept: str, network: str | None) -> bool:
-        return provenance == "sampled" or concept in names or network in names
+    names = [sampled] if isinstance(sampled, str) else sampled or ()
 
     return ConceptSemiring(
         dict(concepts or {}),
-        is_sampled,
+        None if provenance == "sampled" else names,
         0 if provenance == "exact" else samples,
         chosen,
         generator,

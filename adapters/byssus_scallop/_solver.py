@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections import OrderedDict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import accumulate
@@ -24,7 +25,9 @@ from byssus import (
     Marginals,
     Mixed,
     Plan,
+    Progress,
     Sampled,
+    Store,
     Worlds,
     independent,
 )
@@ -61,6 +64,9 @@ class Settings:
         seconds: the most seconds that each may take.
         sampled: for "mixed", the relations whose facts are sampled; half of them if None.
         iterations: the most rounds of a recursion.
+        memory: the most bytes that compilation may take.
+        progress: who is told how far compilation is.
+        store: where compiled circuits are kept.
     """
 
     provenance: str = "auto"
@@ -72,6 +78,9 @@ class Settings:
     seconds: float | None = 60.0
     sampled: tuple[str, ...] | None = None
     iterations: int | None = None
+    memory: int | None = None
+    progress: bool | Callable[[Progress], None] | None = None
+    store: Store | str | os.PathLike[str] | bool | None = None
 
 
 @dataclass(frozen=True)
@@ -309,7 +318,12 @@ class Solver:
             # What is kept serves later calls, in training too.
             with torch.inference_mode(False):
                 circuit = Circuit.compile(
-                    formula, nodes=self.settings.nodes, seconds=self.settings.seconds
+                    formula,
+                    nodes=self.settings.nodes,
+                    seconds=self.settings.seconds,
+                    memory=self.settings.memory,
+                    progress=self.settings.progress,
+                    store=self.settings.store,
                 )
                 at = torch.tensor(columns, dtype=torch.int64)
             if None in list(outputs.values()):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import difflib
 import json
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -20,6 +21,8 @@ from byssus import (
     Distribution,
     Estimator,
     Plan,
+    Progress,
+    Store,
     independent,
 )
 from byssus.errors import listed
@@ -121,6 +124,10 @@ class ScallopContext:
         sampled: for "mixed", the relations whose facts are sampled.
         nodes: the most nodes that grounding, and then compilation, may make.
         seconds: the most seconds that each may take.
+        memory: the most bytes that compilation may take; see `byssus.Circuit.compile`, as for the
+            next two.
+        progress: who is told how far compilation is; by default a bar on a terminal.
+        store: where compiled circuits are kept; by default that of `BYSSUS_STORE`, if any.
         arguments: the command line that `@cmd_arg` reads.
 
     Example:
@@ -172,6 +179,9 @@ class ScallopContext:
         sampled: Sequence[str] | str | None = None,
         nodes: int | None = 5_000_000,
         seconds: float | None = 60.0,
+        memory: int | None = None,
+        progress: bool | Callable[[Progress], None] | None = None,
+        store: Store | str | os.PathLike[str] | bool | None = None,
         arguments: Sequence[str] = (),
     ) -> None:
         if fork_from is not None:
@@ -195,6 +205,9 @@ class ScallopContext:
             nodes,
             seconds,
             (sampled,) if isinstance(sampled, str) else None if sampled is None else tuple(sampled),
+            memory=memory,
+            progress=progress,
+            store=store,
         )
         self._items: tuple[Item, ...] = ()
         self._facts: list[Entry] = []

@@ -66,22 +66,24 @@ class _Budget(NamedTuple):
     seconds: float | None
     memory: int | None
 
-    def check(self) -> None:
-        for name, limit in self._asdict().items():
-            number = isinstance(limit, int | float) and not isinstance(limit, bool)
-            if limit is not None and not (number and limit >= 0):
-                raise ByssusError(f"{name}={limit!r}: a number, 0 or more, or None for no limit")
-        if self.memory is not None and sys.platform != "linux":
-            raise ByssusError(
-                f"memory={self.memory}: this system ({sys.platform}) has no way to keep it; give "
-                "`nodes=` instead, of some 300 bytes each"
-            )
-
     def memory_of_nodes(self, formula: Formula) -> int | None:
         """The bytes that the limit of nodes stands for: one operation alone may overrun it."""
         if self.nodes is None:
             return None
         return int(self.nodes) * (_NODE + _VALUE * max(formula.widths, default=1))
+
+
+def check_limits(**limits: float | None) -> None:
+    """Raise an error for what is no limit."""
+    for name, limit in limits.items():
+        number = isinstance(limit, int | float) and not isinstance(limit, bool)
+        if limit is not None and not (number and limit >= 0):
+            raise ByssusError(f"{name}={limit!r}: a number, 0 or more, or None for no limit")
+    if limits.get("memory") is not None and sys.platform != "linux":
+        raise ByssusError(
+            f"memory={limits['memory']}: this system ({sys.platform}) has no way to keep it; give "
+            "`nodes=` instead, of some 300 bytes each"
+        )
 
 
 def compile_formula(
@@ -98,7 +100,6 @@ def compile_formula(
     """Compile a formula as `byssus._sdd` does, within the limits of `Circuit.compile`."""
     started = time.monotonic()
     budget = _Budget(nodes, seconds, memory)
-    budget.check()
     job: dict[str, Any] = {
         "widths": formula.widths,
         "order": order,
@@ -129,7 +130,8 @@ def _here(
     check = _compiler.Check(formula.nodes, nodes, seconds)
     total = check.total
     try:
-        diagram = _sdd.compile_formula(**job, check=check)
+        minimize = min(job["minimize"], _SMALL_SECONDS)
+        diagram = _sdd.compile_formula(**{**job, "minimize": minimize}, check=check)
     except _compiler.LimitReached as limit:
         which = limit.args[0]
         if {"nodes": nodes, "seconds": seconds}[which] != getattr(budget, which):
@@ -309,19 +311,26 @@ def _error(
     formula: Formula, budget: _Budget, which: str, at: Progress, operation: bool = False
 ) -> CompilationLimit:
     limit = getattr(budget, which)
-    if which != "memory":
-        within = f"its limit of {limit} {which}"
+    if which == "seconds":
+        within = f"its limit of {limit:.3g} seconds"
+    elif which == "nodes":
+        within = f"its limit of {limit} nodes"
     elif limit is None:
         within = "the memory that the system gave it"
     else:
         within = f"its limit of {limit} bytes of memory"
     held = "" if at.memory is None else f" in {at.memory / 1e6:.0f} MB"
-    return CompilationLimit(
-        f"the circuit did not compile within {within} "
-        f"(in {at.seconds:.1f} s, {at.done} of {at.total} operations over {len(formula.widths)} "
+    if operation:
+        held += ", of which one operation would have made far more"
+    reached = (
+        f"in {at.seconds:.1f} s, {at.done} of {at.total} operations over {len(formula.widths)} "
         f"concepts, and {at.nodes} SDD nodes{held}"
-        f"{', of which one operation would have made far more' if operation else ''}); raise `{which}=`, try "
-        "another `order=` or `vtree=`, or sample: provenance 'sampled', 'mixed' or 'auto'"
+    )
+    return CompilationLimit(
+        f"the circuit did not compile within {within} ({reached}); raise `{which}=`, try another "
+        "`order=` or `vtree=`, or sample: provenance 'sampled', 'mixed' or 'auto'",
+        limit=which,
+        reached=reached,
     )
 
 

@@ -93,13 +93,18 @@ def _examine(part: _Part) -> _Finding:
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # a panic of Scallop's is no Exception
-            absent = isinstance(error, ModuleNotFoundError) and error.name == part.module
+            # byssus's library lies in ProbLog's folder, which without ProbLog is an empty package
+            absent = isinstance(error, ModuleNotFoundError) and _package(error) == part.module
             if absent and version is None:
                 return _Finding(None, False, "not installed")
             message = (str(error).splitlines() or [""])[0]
             problem = message if isinstance(error, ByssusError) else _named(error, message)
     warned = dict.fromkeys(str(warning.message) for warning in caught)
     return _Finding(version, True, problem, tuple(note for note in (notes, *warned) if note))
+
+
+def _package(error: ModuleNotFoundError) -> str:
+    return (error.name or "").partition(".")[0]
 
 
 def _named(error: BaseException, message: str) -> str:

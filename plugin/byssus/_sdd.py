@@ -49,6 +49,7 @@ R = TypeVar("R")
 _STACK = 1 << 29  # bytes, of address space: what is not used takes no memory
 _SHALLOW = 64  # levels of a vtree, for which the usual stack of 8 MB is enough by far
 _GAIN = 0.01  # a pass of the search for a vtree that gains less is the last
+_GROWN = 2_000  # nodes, from which on it is also made while the formula compiles
 
 
 class Decisions(NamedTuple):
@@ -81,9 +82,11 @@ class Products(NamedTuple):
 Diagram = Decisions | Products
 
 
-def diagram(parts: Sequence[Any]) -> Diagram:
-    """The diagram whose fields these are, as a tuple or list of them comes back from elsewhere."""
-    return Products(*parts) if len(parts) == len(Products._fields) else Decisions(*parts)
+def size(diagram: Diagram) -> int:
+    """The number of nodes."""
+    if isinstance(diagram, Decisions):
+        return sum(len(nodes) for _, nodes in diagram.levels)
+    return len(diagram.leaves) + sum(map(len, diagram.levels))
 
 
 def well_formed(widths: Sequence[int], diagram: Diagram) -> bool:
@@ -92,8 +95,10 @@ def well_formed(widths: Sequence[int], diagram: Diagram) -> bool:
     That primes exclude one another is not checked. Lists may stand for tuples.
     """
     try:
-        count = _check_decisions if isinstance(diagram, Decisions) else _check_products
-        number = count(widths, diagram)  # type: ignore[operator]
+        if isinstance(diagram, Decisions):
+            number = _check_decisions(widths, diagram)
+        else:
+            number = _check_products(widths, diagram)
         return all(type(root) is int and 0 <= root < number for root in diagram.roots)
     except (TypeError, ValueError, IndexError, KeyError):
         return False
@@ -362,7 +367,7 @@ class Sdd:
                 stack.pop()
                 continue
             concept, inside = self._concepts[node.vtree().position()]
-            if inside:
+            if inside and concept is not None:
                 leaf = (concept, self._bits(values, concept, node))
                 numbers[node.id] = bottom.setdefault(leaf, (0, len(bottom)))
                 keep.append(stack.pop())
@@ -614,17 +619,30 @@ def compile_formula(
         cycles: its cycles.
         roots: its roots.
         vtree: over the concepts; right-linear, in their order, if None.
-        minimize: seconds to look for a better vtree, once the formula is compiled.
+        minimize: seconds to look for better vtrees, when the diagrams have grown and in the end.
         check: called after every operation, with the number of the formula's node that it was
             for; what it raises ends the compilation.
     """
 
     def compiled() -> Diagram:
         sdd = Sdd(widths, order if vtree is None else (vtree,))
-        tags = fold(nodes, cycles, roots, sdd, lambda number: check(sdd, number))
-        if minimize:
-            deadline = time.monotonic() + minimize
-            sdd.minimize(lambda: time.monotonic() < deadline)
+        grown, left = _GROWN, minimize
+
+        def search() -> None:
+            nonlocal grown, left
+            if left > 0:
+                started = time.monotonic()
+                sdd.minimize(lambda: time.monotonic() - started < left)
+                left -= time.monotonic() - started
+                grown = max(_GROWN, 2 * sdd.manager.live_count())
+
+        def after(number: int) -> None:
+            if sdd.manager.live_count() > grown:
+                search()
+            check(sdd, number)
+
+        tags = fold(nodes, cycles, roots, sdd, after if minimize else partial(check, sdd))
+        search()
         return sdd.read(tags)
 
     return on_deep_stack(compiled)

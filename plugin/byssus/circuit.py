@@ -19,13 +19,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from byssus import _compile, _sdd, _vtree
+from byssus import _sdd, _vtree
+from byssus._compile import Progress, check_limits
 from byssus._products import Evaluation, Group, grouped
-from byssus._compile import Progress
 from byssus._weights import denormalized, normalized
 from byssus.errors import ShapeError
 from byssus.formula import Formula
-from byssus.store import Store, Stored, find_store
+from byssus.store import Store, find_store
 
 __all__ = ["Circuit"]
 
@@ -69,23 +69,24 @@ class Circuit(nn.Module):
         self.widths = tuple(widths)
         self.offsets = tuple(sum(self.widths[:c]) for c in range(len(self.widths)))
         self.outputs = len(diagram.roots)
+        self.size = _sdd.size(diagram)
         self._levels: tuple[_Level, ...] | tuple[Group, ...]
         if isinstance(diagram, _sdd.Decisions):
             self.concepts = tuple(concept for concept, _ in diagram.levels)
-            self.size = sum(len(nodes) for _, nodes in diagram.levels)
             self._levels = tuple(
                 _Level(concept, self.offsets[concept], self.widths[concept], len(nodes))
                 for concept, nodes in diagram.levels
             )
             children = [child for _, nodes in diagram.levels for node in nodes for child in node]
             self._smooth = _is_smooth(self.widths, diagram)
+            self._evaluation: Any = _Evaluation
         else:
             self.concepts = tuple(dict.fromkeys(concept for concept, _ in diagram.leaves))
-            self.size = len(diagram.leaves) + sum(map(len, diagram.levels))
             self._levels, children = grouped(diagram, self.offsets, self.columns)
             self._smooth = False
+            self._evaluation = Evaluation
         self.vtree = vtree
-        self.sizes = {vtree: self.size} if sizes is None else dict(sizes)
+        self.sizes: dict[str, int | None] = {vtree: self.size} if sizes is None else dict(sizes)
         self._split: tuple[Tensor, tuple[Tensor, ...]] | None = None
         owner = [c for c, width in enumerate(self.widths) for _ in range(width)]
         buffers = {"_children": children, "_roots": diagram.roots, "_owner": owner}
@@ -97,6 +98,7 @@ class Circuit(nn.Module):
         cls,
         formula: Formula,
         *,
+        vtree: str = "auto",
         order: Sequence[int] | None = None,
         nodes: int | None = None,
         seconds: float | None = None,
@@ -111,13 +113,22 @@ class Circuit(nn.Module):
 
         Args:
             formula: the ground program.
-            order: the order in which to decide on the concepts; by first use if not given.
+            vtree: which concepts lie together, on which the size of the circuit depends:
+
+                - "program": decided on one after the other, in the order of their first use;
+                - "grouped": one after the other, those together that share rules;
+                - "balanced": those apart from each other that share few rules, in halves, quarters
+                  and so on. Much smaller where rules form a tree;
+                - "minimized": the smallest of these, made smaller by a local search;
+                - "auto": "program"; where that reaches a limit, "grouped" and then "balanced",
+                  each in half of the time that is left.
+            order: the order in which to decide on the concepts, instead of that of first use.
             nodes: at most so many SDD nodes after every operation, and within one no more memory
                 than several times as many take; None for no limit.
             seconds: at most so many seconds; None for no limit. The start of the child process is
                 not counted, up to half a second.
-            memory: at most so many bytes, beyond those of a Python process that has compiled
-                nothing yet; None for no limit. On Linux only.
+            memory: at most so many bytes, beyond those of a process that has compiled nothing
+                yet; None for no limit. On Linux only.
             progress: True for a progress bar on stderr, False for none, None for one where stderr
                 is a terminal and compilation takes longer than two seconds; or a callable, which
                 gets a `Progress` at most ten times a second, and in the end.
@@ -127,24 +138,27 @@ class Circuit(nn.Module):
                 no limits.
 
         Raises:
-            CompilationLimit: a limit was reached; the message says which.
+            CompilationLimit: a limit was reached, on every vtree that was tried.
             ByssusError: the child process died, or a limit is none.
         """
-        chosen = tuple(order) if order is not None else formula.order()
+        _vtree.check(formula, vtree, order)
+        check_limits(nodes=nodes, seconds=seconds, memory=memory)
         known = find_store(store)
-        key = ""
-        if known is not None:
-            key = known.key(formula, chosen, "program")
-            found = known.load(key, formula)
-            if found is not None:
-                return cls(formula.widths, found.diagram, vtree=found.vtree, sizes=found.sizes)
-        diagram = _compile.compile_formula(
-            formula, chosen, nodes=nodes, seconds=seconds, memory=memory, progress=progress
-        )
-        circuit = cls(formula.widths, diagram)
-        if known is not None:
-            known.save(key, Stored(diagram, circuit.vtree, circuit.sizes))
-        return circuit
+        key = "" if known is None else known.key(formula, order, vtree)
+        found = None if known is None else known.load(key, formula)
+        if found is None:
+            found = _vtree.compile_formula(
+                formula,
+                vtree,
+                order,
+                nodes=nodes,
+                seconds=seconds,
+                memory=memory,
+                progress=progress,
+            )
+            if known is not None:
+                known.save(key, found)
+        return cls(formula.widths, found.diagram, vtree=found.vtree, sizes=found.sizes)
 
     @property
     def columns(self) -> int:
@@ -197,11 +211,9 @@ class Circuit(nn.Module):
                     f"{tuple(weights.shape)}: expected {(*batch, len(self.widths))}"
                 )
             sampled = values.reshape(batch.numel(), len(self.widths)).t().contiguous()
-        evaluation: Any = _Evaluation
-        if any(isinstance(level, Group) for level in self._levels):
-            _summed(self.concepts, sampled)  # sampled in all rows or in none, as above
-            evaluation = Evaluation
-        result: Tensor = evaluation.apply(
+        if self._evaluation is Evaluation:
+            _summed(self.concepts, sampled)  # a concept is sampled in all rows or in none there too
+        result: Tensor = self._evaluation.apply(
             weights,
             self._levels,
             self._edges(),
@@ -231,6 +243,7 @@ class Circuit(nn.Module):
                 lines += self._group_to_dot(level, part, number, names)
                 number += level.nodes
                 continue
+            assert isinstance(level, _Level)
             for children in part.reshape(level.nodes, level.width).tolist():
                 lines.append(f'  {number} [label="{names[level.concept]}"];')
                 for child in dict.fromkeys(children):

@@ -118,7 +118,7 @@ def _run(options: argparse.Namespace) -> None:
         module = importlib.import_module("byssus_problog._cli")
     except ImportError as error:
         raise ByssusError(
-            f"a ProbLog program needs {error.name}: pip install 'byssus[problog]'"
+            f"a ProbLog program needs {_package(error)}: pip install 'byssus[problog]'"
         ) from error
     module.run(options)
 
@@ -128,13 +128,18 @@ def _demo(options: argparse.Namespace) -> None:
         # By name: the core knows no engine, and this one may not be installed.
         demo = importlib.import_module("byssus_problog.demo")
     except ImportError as error:
-        raise ByssusError(f"the demo needs {error.name}: pip install 'byssus[demo]'") from error
+        missing = _package(error)
+        raise ByssusError(f"the demo needs {missing}: pip install 'byssus[demo]'") from error
     demo.run(
         provenance=options.provenance,
         epochs=options.epochs,
         seed=options.seed,
         as_json=options.json,
     )
+
+
+def _package(error: ImportError) -> str:
+    return str(error.name).partition(".")[0]
 
 
 def _count(text: str) -> int:

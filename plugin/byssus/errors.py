@@ -60,7 +60,16 @@ class TargetError(ByssusError, ValueError):
 
 
 class CompilationLimit(ByssusError):  # noqa: N818
-    """A circuit that outgrew its limit of nodes, seconds or memory."""
+    """A circuit that outgrew its limit of nodes, seconds or memory.
+
+    Attributes:
+        limit: which one: "nodes", "seconds" or "memory".
+        reached: how far it got, in words.
+    """
+
+    def __init__(self, message: str, *, limit: str = "", reached: str = "") -> None:
+        super().__init__(message)
+        self.limit, self.reached = limit, reached
 
 
 class BudgetExceeded(ByssusError):  # noqa: N818

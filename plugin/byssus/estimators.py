@@ -138,7 +138,7 @@ class Sample:
             reduced = torch.where(empty, -torch.inf, log_sums + largest)
         return reduced.reshape(len(log_values), columns)
 
-    def given_evidence(self, joint: Float[Tensor, "batch columns"]) -> Float[Tensor, "batch outputs"]:
+    def given_evidence(self, joint: Float[Tensor, "batch all"]) -> Float[Tensor, "batch outputs"]:
         """From probabilities of the outputs, and of the evidence, to those of the outputs."""
         return joint[:, :-1] / joint[:, -1:] if self.evidence else joint
 

@@ -145,3 +145,24 @@ def test_step(benchmark: BenchmarkFixture, rounds: int, digits: int, space: str)
 
     benchmark.extra_info["nodes"] = circuit.size
     benchmark.pedantic(step, rounds=5 * rounds, warmup_rounds=3)
+
+
+@pytest.mark.parametrize("digits", [2, 4, 8])
+def test_any_vtree(benchmark: BenchmarkFixture, rounds: int, digits: int) -> None:
+    """The same SDDs read as sums of products, which any vtree has, and as decisions."""
+    circuit, tags, exact = sums(digits)
+    general = Circuit(exact.widths, exact.products(tags))
+    weights = digit_probs(digits).flatten(1).requires_grad_()
+    upstream = torch.randn(BATCH, len(tags))
+    assert torch.allclose(general(weights), circuit(weights), rtol=0, atol=1e-5)
+
+    def decisions() -> None:
+        circuit(weights).backward(upstream)
+
+    def products() -> None:
+        general(weights).backward(upstream)
+
+    comparison = alternate(decisions, products, 3 * rounds, (20, 20))
+    benchmark.extra_info.update(comparison.info("products"))
+    benchmark.pedantic(products, rounds=5 * rounds, warmup_rounds=3)
+    assert comparison.ratio < 4

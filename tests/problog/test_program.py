@@ -212,8 +212,9 @@ def test_evidence_conditions_as_problogs_does(evidence: str, more: str) -> None:
 
 def test_evidence_needs_a_possible_world() -> None:
     text = "0.3::a. b :- a. evidence(b). evidence(\\+ a). query(a).\n"
-    with pytest.raises(ProgramError, match=r"the evidence \\\+a has probability 0[^@]*line 1, column 35"):
+    with pytest.raises(ProgramError, match=r"the evidence \\\+a has probability 0") as caught:
         Program(text)
+    assert (caught.value.line, caught.value.column) == (1, 39)
     text = "nn(a, []) :: a. evidence(a). query(a).\n"
     with pytest.raises(ProbabilityError, match="evidence has probability 0 in example 1"):
         Program(text)(a=torch.tensor([0.5, 0.0]))
