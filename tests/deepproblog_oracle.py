@@ -90,12 +90,13 @@ def build(
     cache: bool = True,
     batching: bool = True,
     optimizer: bool = True,
+    k: Mapping[str, int] | None = None,
     **options: Any,
 ) -> Model:
     """A model with copies of these modules as its networks; `options` are the engine's."""
     networks = []
     for name, module in copy.deepcopy(dict(modules or {})).items():
-        network = Network(module, name, batching=batching)
+        network = Network(module, name, batching=batching, k=(k or {}).get(name))
         if optimizer and list(module.parameters()):
             network.optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
         networks.append(network)

@@ -122,7 +122,7 @@ def test_limits_hold_within_one_operation(limit: dict, message: str) -> None:
 def test_a_limit_of_nodes_is_one_of_memory_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_compile, "_NODE", 30)
     monkeypatch.setattr(_compile, "_VALUE", 0)
-    with pytest.raises(CompilationLimit, match="limit of 1000000 nodes .* of which one operation"):
+    with pytest.raises(CompilationLimit, match=r"limit of 1000000 nodes .* of which one op"):
         Circuit.compile(random_cnf(75), vtree="program", nodes=1_000_000)
 
 
@@ -178,6 +178,17 @@ def test_a_child_that_is_killed_is_an_error(number: signal.Signals) -> None:
 
     with pytest.raises(ByssusError, match=rf"was ended by {number.name}, after \d+ of 1260 op"):
         Circuit.compile(random_cnf(75), progress=kill, vtree="program")
+
+
+@linux
+def test_ctrl_c_that_reaches_the_child_alone() -> None:
+    # Ctrl-C reaches all processes of a terminal, and in a pool of threads no other sign comes.
+    def interrupt(progress: Progress) -> None:
+        for child in children():
+            os.kill(child, signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        Circuit.compile(random_cnf(75), progress=interrupt)
 
 
 @linux
@@ -244,7 +255,7 @@ def run_script(start: str) -> subprocess.Popen[str]:
     ("start", "terminal"),
     [  # a pool waits for its threads; where the child gets no signal either, nothing tells them
         (MAIN, False),
-        (POOL, True),
+        pytest.param(POOL, True, marks=pytest.mark.slow),
         (THREAD, False),
         pytest.param(MAIN, True, marks=pytest.mark.slow),
         pytest.param(THREAD, True, marks=pytest.mark.slow),

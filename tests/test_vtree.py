@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -15,6 +16,7 @@ from torch.autograd import gradcheck
 
 from byssus import ByssusError, Circuit, CompilationLimit, Formula, ShapeError, _sdd, _vtree
 from byssus.plan import Plan
+from byssus_problog import Program
 from oracle import conditioned, count, formulas, gradient, probabilities, raw, sum_formula
 
 close = {"atol": 1e-9, "rtol": 1e-6}
@@ -120,8 +122,10 @@ def test_any_vtree_and_what_the_search_makes_of_it(
         assert sorted(sdd.order) == [c for c, width in enumerate(formula.widths) if width > 1]
     weights = some_weights(formula, data, 2)
     for diagram in (sdd.products(tags), sdd.read(tags)):
+        read = type(diagram)(*json.loads(json.dumps(diagram)))
         assert _sdd.well_formed(formula.widths, diagram)
-        check(Circuit(formula.widths, diagram), formula, weights)
+        assert _sdd.well_formed(formula.widths, read)
+        check(Circuit(formula.widths, read), formula, weights)
 
 
 @settings(max_examples=25)
@@ -328,6 +332,25 @@ def test_orders_and_trees_are_of_all_concepts(formula: Formula) -> None:
 def test_plan_shows_it() -> None:
     plan = Plan("exact", "asked for", circuit=7, vtree="grouped", sizes={"program": None})
     assert str(plan).endswith("circuit: 7 nodes, vtree grouped (program: a limit was reached)")
+
+
+@pytest.mark.parametrize("vtree", _vtree.NAMES)
+def test_programs(vtree: str) -> None:
+    friends = [(i, max(0, i - 1 - i % 3)) for i in range(1, 8)]
+    text = """
+        smokes(X) :- stress(X).
+        smokes(X) :- influences(X, Y), smokes(Y).
+        smokes(X) :- influences(Y, X), smokes(Y).
+        query(smokes(_)).
+    """
+    text += "".join(f"0.3::stress({i}).\n" for i in range(8))
+    text += "".join(f"0.2::influences({a}, {b}).\n" for a, b in friends)
+    program = Program(text, vtree=vtree, provenance="exact")
+    plan = program.plan()
+    assert plan.vtree in (vtree, *names)
+    assert plan.sizes[plan.vtree] == plan.circuit
+    expected = Program(text, vtree="program")().probs
+    torch.testing.assert_close(program().probs, expected)
 
 
 # What is read from elsewhere

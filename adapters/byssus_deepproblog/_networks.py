@@ -61,7 +61,7 @@ class Evaluation:
         return output.index_select(0, torch.tensor(rows, device=output.device))
 
     def _rows_of(self, name: str, asked: Mapping[Arguments, int]) -> Tensor:
-        network = self._model.networks[name]
+        network = network_of(self._model, name)
         output = call(self._model, name, asked)
         if not isinstance(output, Tensor):
             output = torch.stack(list(output))
@@ -81,13 +81,18 @@ class Evaluation:
         return output
 
 
+def network_of(model: Model, name: str) -> Network:
+    """A network by the name that rules have for it; DeepProbLog keeps the quotes of `'A b'`."""
+    return model.networks[name if name in model.networks else f"'{name}'"]
+
+
 def call(model: Model, name: str, asked: Iterable[Arguments]) -> Any:
     """A network's outputs, one for each argument list.
 
     Raises:
         ConceptError: the network does not take what the program gives it.
     """
-    network: Network = model.networks[name]
+    network = network_of(model, name)
     arguments = [list(each) for each in asked]
     try:
         return network(arguments)

@@ -8,18 +8,19 @@ each.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from deepproblog.query import Query
-from problog.logic import Term, is_variable, term2list
+from problog.logic import Term, Var, is_variable, term2list
 from problog.program import LogicProgram
 
 from byssus import ByssusError
 from byssus_problog import Program, observed
-from byssus_problog._terms import to_python
+from byssus_problog._terms import to_python, to_term
+from byssus_problog._tokens import tokens
 
 from ._rules import PARAMETERS, parts, replaced
 
@@ -51,7 +52,7 @@ class Binding:
                 arguments[i] = _opened(arguments[i], self.query.substitution, numbers)
         return self.query.query(*arguments)
 
-    @property
+    @cached_property
     def names(self) -> dict[Term, Term]:
         """What stands in the query for the terms of the template."""
         names: dict[Term, Term] = dict(self.query.substitution)
@@ -190,20 +191,35 @@ class Structure:
         """The learned facts that it needs, by their position in `model.parameters`."""
         return [int(arguments[0]) for arguments in self.inputs.get(PARAMETERS, [])]
 
-    def answers(self, binding: Binding) -> list[Term]:
-        """The answers to a query, one an output of the program."""
-        names = binding.names
+    def answers(self, binding: Binding, values: Sequence[Hashable]) -> list[Term]:
+        """The answers to a query, one an output of the program.
+
+        Args:
+            binding: the query.
+            values: what the program calls its outputs.
+        """
         if self.template.is_ground():
             return [replaced(binding.query.query, binding.query.substitution)]
         # Answers differ in few of their arguments.
         known: dict[Term, Term] = {}
         answers = []
-        for answer in self.program.answers:
+        for answer in self._terms(values):
             for part in answer.args:
                 if part not in known:
-                    known[part] = replaced(part, names)
+                    known[part] = replaced(part, binding.names)
             answers.append(answer.with_args(*(known[part] for part in answer.args)))
         return answers
+
+    def _terms(self, values: Sequence[Hashable]) -> Sequence[Term]:
+        """The outputs as instances of the template."""
+        if not any(any(tokens(answer)) for answer in self.program.answers):
+            return self.program.answers
+        # An answer that holds a token is an output for each value of the token.
+        variables = {str(variable) for variable in self.template.variables()}
+        if len(variables) == 1:
+            (name,) = variables
+            return [replaced(self.template, {Var(name): to_term(value)}) for value in values]
+        return [Term.from_string(str(value)) for value in values]
 
 
 def instances(program: Program) -> dict[str, list[list[Any]]]:

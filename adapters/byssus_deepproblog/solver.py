@@ -19,7 +19,7 @@ from problog.formula import LogicFormula
 from problog.logic import Term
 from torch import Tensor
 
-from byssus import ConceptError, ProgramError
+from byssus import ByssusError, ConceptError, Distribution, ProgramError
 from byssus.errors import listed
 from byssus_problog import NotObservable
 from byssus_problog._terms import to_python
@@ -35,6 +35,10 @@ if TYPE_CHECKING:
     from .engine import Engine
 
 __all__ = ["BatchSolver"]
+
+
+_KEPT = 1_000
+"""So many structures are kept where there is no cache of all."""
 
 
 class _Cache:
@@ -88,7 +92,7 @@ class BatchSolver(Solver):  # type: ignore[misc]
         self.model = solver.model
         self.program = solver.program
         self.sdd_auto_gc = solver.sdd_auto_gc
-        self.semiring = BatchSemiring if solver.semiring is GraphSemiring else solver.semiring
+        self.semiring = _checked(solver.semiring)
         self.cache = _Cache(self._find, self.forget, cache=solver.cache.cache)
         if solver.cache.cache_file:
             engine.keep(solver.cache.cache_root)
@@ -119,10 +123,13 @@ class BatchSolver(Solver):  # type: ignore[misc]
             known = binding.key in self._structures
             if not known:
                 try:
-                    self._structures[binding.key] = self._ground(binding)
+                    found = self._ground(binding)
                 except (NotObservable, NameSeen):
                     self._refused.add(binding.key)
                     continue
+                if not self.cache.cache and len(self._structures) >= _KEPT:
+                    del self._structures[next(iter(self._structures))]
+                self._structures[binding.key] = found
             structure = self._structures[binding.key]
             if structure is not None:
                 structure.from_cache = known
@@ -151,7 +158,7 @@ class BatchSolver(Solver):  # type: ignore[misc]
                 return None  # an answer may be false, or certain and have a variable in it
             if not isinstance(unknown, UnknownClause):
                 raise
-            if unknown.signature in self.engine.rules.eager:
+            if unknown.signature.replace("'", "") in self.engine.rules.eager:
                 return None
             if self.engine.rules.lists:
                 raise
@@ -162,6 +169,12 @@ class BatchSolver(Solver):  # type: ignore[misc]
     def _circuit(self, query: Query) -> ArithmeticCircuit:
         """DeepProbLog's own circuit."""
         query = query.substitute()
+        if query.query in self._circuits:
+            found: ArithmeticCircuit = self._circuits[query.query]
+            found.from_cache = True
+            return found
+        store = self.engine.tensor_store.tensor_store
+        tensors = len(store)
         started = time.perf_counter()
         ground = self.engine.engine.ground(
             self.program, query.query, label=LogicFormula.LABEL_QUERY
@@ -171,6 +184,10 @@ class BatchSolver(Solver):  # type: ignore[misc]
             ground, self.semiring, ground_time=seconds, sdd_auto_gc=self.sdd_auto_gc
         )
         circuit.from_cache = False
+        # One with tensors in it is good for as long as these, which change with the networks.
+        drawn = any(network.k is not None for network in self.model.networks.values())
+        if self.cache.cache and len(store) == tensors and not drawn:
+            self._circuits[query.query] = circuit
         return circuit
 
     # Solving
@@ -228,20 +245,22 @@ class BatchSolver(Solver):  # type: ignore[misc]
         started = time.perf_counter()
         evaluation.run()
         learned = self._learned.tables((g.structure for g in groups), evaluation.device)
-        parts = [
-            self._probs(group, evaluation, tables)
+        outputs = [
+            self._run(group, evaluation, tables)
             for group, tables in zip(groups, learned, strict=True)
         ]
+        # What an estimator learns from, or else probabilities.
+        parts: list[Tensor] = [y.probs if self.model.eval_mode else y.scores for y in outputs]
         flat = parts[0].flatten() if len(parts) == 1 else torch.cat([p.flatten() for p in parts])
         together = Batch(flat, self._pending if self._hooked else None)
         seconds = (time.perf_counter() - started) / max(1, sum(len(g.places) for g in groups))
         start = 0
-        for group, part in zip(groups, parts, strict=True):
+        for group, part, y in zip(groups, parts, outputs, strict=True):
             structure = group.structure
             width = part.shape[1]
             for i, (place, binding) in enumerate(zip(group.places, group.bindings, strict=True)):
                 row = start + (i * width if len(part) > 1 else 0)
-                answers = structure.answers(binding)
+                answers = structure.answers(binding, y.values)
                 results[place] = Answers(
                     together,
                     {term: row + j for j, term in enumerate(answers)},
@@ -254,10 +273,10 @@ class BatchSolver(Solver):  # type: ignore[misc]
                 )
             start += part.numel()
 
-    def _probs(
+    def _run(
         self, group: _Group, evaluation: Evaluation, learned: Mapping[str, Tensor]
-    ) -> Tensor:
-        """The probabilities of the answers of a structure: `(queries or 1, answers)`."""
+    ) -> Distribution:
+        """Run a structure's program for all its queries; one row will do if it has no network."""
         structure, count = group.structure, len(group.places)
         tables = dict(learned)
         for name, instances in structure.inputs.items():
@@ -265,13 +284,10 @@ class BatchSolver(Solver):  # type: ignore[misc]
                 continue
             output = evaluation.output(name, group.rows[name])
             tables[name] = output.reshape(count, len(instances), *output.shape[1:])
-        if not structure.observes:
-            y = structure.program(tables)
-        else:
-            columns = zip(*(binding.observed for binding in group.bindings), strict=True)
-            y = structure.program(tables, observed=[list(map(to_python, c)) for c in columns])
-        probs: Tensor = y.probs if self.model.eval_mode else y.scores
-        return probs
+        columns = zip(*(binding.observed for binding in group.bindings), strict=True)
+        return structure.program.forward(
+            tables, observed=[list(map(to_python, column)) for column in columns]
+        )
 
     def get_tensor(self, term: Term) -> Any:
         """What a term `tensor(...)` stands for; a network's output is computed if need be."""
@@ -302,3 +318,21 @@ class BatchSolver(Solver):  # type: ignore[misc]
             if isinstance(optimizer, torch.optim.Optimizer) and optimizer not in self._hooked:
                 optimizer.register_step_pre_hook(self.flush)
                 self._hooked.add(optimizer)
+
+
+def _checked(semiring: type[Any]) -> type[Any]:
+    """The semiring, whose losses are kept."""
+    if semiring is GraphSemiring:
+        return BatchSemiring
+    changed = [
+        name
+        for name in ("plus", "times", "negate", "zero", "one", "value", "normalize")
+        if getattr(semiring, name, None) is not getattr(GraphSemiring, name)
+    ]
+    if changed:
+        raise ByssusError(
+            f"semiring={semiring.__name__} has its own {', '.join(changed)}, and circuits here add "
+            "and multiply probabilities: take a subclass of GraphSemiring that changes its losses "
+            "alone, or DeepProbLog's ExactEngine"
+        )
+    return semiring

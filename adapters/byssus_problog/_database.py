@@ -25,6 +25,7 @@ from problog.logic import (
     is_ground,
     term2list,
 )
+from problog.parser import ParseError
 from problog.program import PrologString
 
 from byssus import BlackBox, ByssusError, ProgramError
@@ -133,7 +134,12 @@ class Database(ClauseDB):  # type: ignore[misc]
     def consult(self, filename: Term, location: Any = None, my_scope: str | None = None) -> Any:
         """Read another file of clauses."""
         self._find(filename, location)
-        return super().consult(filename, location, my_scope)
+        try:
+            return super().consult(filename, location, my_scope)
+        except ParseError as error:
+            if isinstance(error.location, tuple) and error.location[0] is None:
+                error.location = (str(self.resolve_filename(filename)), *error.location[1:])
+            raise
 
     def use_module(
         self, filename: Term, predicates: Any, location: Any = None, my_scope: str | None = None
@@ -220,6 +226,9 @@ class Database(ClauseDB):  # type: ignore[misc]
             return []
         self._declarations[name] = declaration
         if name not in self._boxes:
+            predicate = f"{name}/{len(declaration.inputs) + 1}"
+            if self.get_builtin(predicate) is not None:
+                raise ByssusError(f"{predicate} is ProbLog's own: rename the black box")
             self.declared[name] = declaration.box()
         elif len(self._boxes[name].inputs) != len(declaration.inputs):
             raise ByssusError(
@@ -280,7 +289,7 @@ class Database(ClauseDB):  # type: ignore[misc]
                 for t in tunable
             ),
             index,
-            str(body),
+            body,
         )
         fault = clause.fault()
         if fault is not None:

@@ -244,6 +244,11 @@ class Grounder:
                     self.boxes.update(self._database.declared)
                     self._database = None
                     return self._ground(known)
+                if self._database.has_data("semiring"):
+                    raise self.source.error(
+                        "the program has a semiring of its own (use_semiring of library(aproblog)),"
+                        " and a Program computes probabilities: run it with ProbLog"
+                    )
                 self.networks.update(self._database.networks)
                 for i, clause in enumerate(self._database.tunables):
                     if not clause.index:

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 
 import torch
 from problog.logic import Constant, Term, Var
-from torch import Tensor
+from torch import Tensor, nn
+
+_TAKEN = nn.ParameterDict()
 
 LABEL = "$t"
 """An option of a tunable clause has the label `$t(clause, option, index...)`."""
@@ -27,14 +29,14 @@ class Tunable:
         fixed: the probability of each option; None where it is learned.
         initial: the first value of each probability that is learned, None where it is drawn.
         index: the arguments of `t` after the first.
-        body: the text of the body, for telling clauses of one head apart.
+        body: the body, for telling clauses of one head apart.
     """
 
     heads: tuple[Term, ...]
     fixed: tuple[float | None, ...]
     initial: tuple[float | None, ...]
-    index: tuple[Term, ...]
-    body: str
+    index: tuple[Var, ...]
+    body: Term
 
     @property
     def free(self) -> float:
@@ -115,23 +117,28 @@ class Parameters(dict[str, Parameter]):
         """The name of a clause's parameters for one value of its index; new ones if need be."""
         key = number, str(Term("t", *index))
         if key not in self._names:
-            bound = {v.name: t for v, t in zip(clause.index, index, strict=True)}
-            tunable = [i for i, p in enumerate(clause.fixed) if p is None]
+            binding = _Binding({v.name: t for v, t in zip(clause.index, index, strict=True)})
+            body = str(clause.body.apply(binding))
             options: dict[str, int] = {}
-            for i in tunable:
-                text = str(clause.heads[i].apply(_Binding(bound)))
-                options[self._unused(text, clause.body, options)] = i
-            # torch takes no name with a dot
+            for i in (i for i, p in enumerate(clause.fixed) if p is None):
+                head = clause.heads[i]
+                texts = [str(head.apply(binding))]
+                if body != "true":
+                    texts.append(f"{texts[0]} :- {body}")
+                if not set(clause.index) <= head.variables():
+                    texts = texts[-1:]  # the head does not say which instance it is
+                options[self._unused(texts, options)] = i
+            # torch takes no name with a dot, nor one of an attribute
             name = "; ".join(options).replace(".", "·")
+            name += "/0" * hasattr(_TAKEN, name)
             self._names[key] = name
             self[name] = Parameter(clause, options)
         return self._names[key]
 
-    def _unused(self, head: str, body: str, more: dict[str, int]) -> str:
+    def _unused(self, texts: list[str], more: dict[str, int]) -> str:
         taken = {text for parameter in self.values() for text in parameter.options} | set(more)
-        names = [head, *([f"{head} :- {body}"] if body != "true" else [])]
-        names += [f"{names[-1]} ({i})" for i in range(2, len(taken) + 3)]
-        return next(name for name in names if name not in taken)
+        texts = [*texts, *(f"{texts[-1]} ({i})" for i in range(2, len(taken) + 3))]
+        return next(text for text in texts if text not in taken)
 
 
 class _Binding:

@@ -143,10 +143,12 @@ class Source:
             # `message` has the place appended; `base_message` has not.
             message = error.base_message.rstrip(".")
             mend = _mend(error, message, boxes)
-            if isinstance(error, ParseError) and not self._before(line, column):
-                mend = _FULL_STOP.get(message, mend)
-            if isinstance(error, ParseError) and _DIRECTIVE.match(self._line(line)):
-                mend = _mend_unknown("'dynamic/1'", {})
+            if isinstance(error, ParseError):
+                text = self._line(line, file)
+                if not text[: column - 1].strip():
+                    mend = _FULL_STOP.get(message, mend)
+                if _DIRECTIVE.match(text):
+                    mend = _mend_unknown("'dynamic/1'", {})
             if isinstance(error, UnknownClause) and "-->" in self.text:
                 mend = f"{mend}. {_GRAMMAR}"
             raise self.error(
@@ -164,13 +166,15 @@ class Source:
                 f"ProbLog fails on this program, {type(error).__name__}: {error}"
             ) from error
 
-    def _before(self, line: int, column: int) -> str:
-        """The text before a place in its line."""
-        return self._line(line)[: column - 1].strip()
-
-    def _line(self, number: int) -> str:
-        lines = self.text.splitlines()
+    def _line(self, number: int, file: str | None) -> str:
+        lines = self._text(file).splitlines()
         return lines[number - 1] if number <= len(lines) else "?"
+
+    def _text(self, file: str | None) -> str:
+        """The text of this program, or of a file that it consults."""
+        if file is None or (self.file is not None and Path(file) == self.file.absolute()):
+            return self.text
+        return Path(file).read_text(encoding="utf-8") if Path(file).exists() else ""
 
     def error(
         self,
@@ -180,10 +184,8 @@ class Source:
         file: str | None = None,
     ) -> ProgramError:
         """An error at a place in this program, or in a file that it consults."""
-        text = self.text
-        if file is not None and (self.file is None or Path(file) != self.file.absolute()):
-            text = Path(file).read_text(encoding="utf-8") if Path(file).exists() else ""
-        elif self.file is not None:
+        text = self._text(file)
+        if self.file is not None and (file is None or Path(file) == self.file.absolute()):
             file = str(self.file)
         return ProgramError(message, file=file, line=line, column=column, text=text)
 

@@ -244,7 +244,7 @@ class DeclaredBox(BlackBox):
         samples = options.pop("samples", 100)
         check_sampling(samples, None)
         caller = Caller(
-            _converting(function, inputs),
+            function if options.get("vectorized") else _converting(function, inputs),
             name=declaration.name,
             check_output=output.check_output,
             **options,

@@ -153,9 +153,16 @@ class Program(nn.Module):
     `nn(rain, [X]) :: rain(X).` for a fact; their probabilities are given by name. Predicates of
     one more argument than a black box has are calls of it, of the same number if it is Boolean.
 
+    A probability `t(_)` is learned, as in ProbLog's learning from interpretations: `t(0.3)` says
+    where it starts, `t(_, X)` that there is one for each value of X. The tunable options of a
+    clause and the remainder share what its other options leave. Evidence is conditioned on; in
+    sampled worlds the result is then a ratio of two estimates, consistent and not unbiased.
+
     Args:
         program: the path of a `.pl` file, the text of a program, or its clauses (a `LogicProgram`).
         blackboxes: the black boxes that the rules call; or a mapping from other names to them.
+            Those that the program declares need not be given; one that is given in spite of that
+            stands in for the declared one.
         query: what to ask, in place of the program's own queries. `observed(i)` in it stands for a
             value that each example gives.
         provenance: "exact", "sampled", "mixed", or "auto": exact where the calls fit the black
@@ -163,9 +170,10 @@ class Program(nn.Module):
         sampled: for "mixed", what is sampled, the rest being exact: networks ("digit") or single
             concepts ("digit(a)"). Half of the networks' concepts if not given.
         samples: worlds an example, unless the program declares black boxes with `samples(...)`.
-        estimator: "auto", "ised", "distinct", "rloo", "indecater", or an `Estimator`.
+        estimator: "auto", "ised", "distinct", "rloo", "indecater", or an `Estimator`. Where outputs
+            do not exclude one another, "marginals" takes the place of "auto" and "ised".
         worlds: where worlds come from, see `byssus.worlds`.
-        generator: makes sampling reproducible.
+        generator: makes sampling reproducible, and the first values of `t(_)`.
         instances: for each network the inputs it is used on, in the order of the tensor's second
             dimension, if not the natural order of those that the queries need.
         vtree: which concepts lie together in circuits: "auto", "program", "grouped", "balanced" or
@@ -180,6 +188,8 @@ class Program(nn.Module):
         queries: the ground queries, one an output.
         instances: for each network, its inputs in the order of the tensor's second dimension.
         circuit: the compiled rules, or None.
+        logits: what is learned: for each tunable clause the logits of its tunable options, in
+            order, and of the remainder if there is one.
 
     Raises:
         ProgramError: a fault in the program, with file, line and a caret.
@@ -352,7 +362,8 @@ class Program(nn.Module):
         Raises:
             ConceptError: a network that the program does not have, or one that is missing.
             ShapeError: a tensor does not fit; `EmptyBatchError` for no examples.
-            ProbabilityError: negative, not finite, or not summing to one.
+            ProbabilityError: negative, not finite, or not summing to one; or the evidence has
+                probability 0 in an example, or holds in none of its sampled worlds.
             BlackBoxError, BudgetExceeded: a call failed; everything is as it was before.
         """
         if concepts is not None and not isinstance(concepts, Mapping):
@@ -365,7 +376,9 @@ class Program(nn.Module):
         if len(given) < len(concepts or {}) + len(more):
             twice = sorted(set(concepts or {}) & set(more))
             raise ConceptError(f"{listed(twice)} is given twice, in the mapping and as a keyword")
-        given.update(self._observations(observed))
+        device = next((part.device for part in given.values() if isinstance(part, Tensor)), None)
+        for name, table in self._observations(observed).items():
+            given[name] = table.to(device=device)
         before = sum(box.calls for box in self._boxes.values())
         with self._staged():
             if self._provenance == "exact":

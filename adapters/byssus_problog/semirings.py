@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float, Int
 from problog.errors import ProbLogError
 from problog.evaluator import Semiring
-from problog.logic import AnnotatedDisjunction, Constant, Object, Or, Term, term2list
+from problog.logic import AnnotatedDisjunction, Constant, Object, Or, Term, Var, term2list
 from problog.program import DefaultPrologFactory, LogicProgram, PrologString
 from torch import Tensor
 
@@ -154,7 +154,7 @@ class ConceptSemiring(Semiring):  # type: ignore[misc]
             )
         text = f"{network.name}({', '.join(map(str, term2list(inputs, deep=False)))})"
         concept = Concept(text, len(network.values), network.name, inputs)
-        return Literal(self._concept((text, int(declared[1])), concept), int(position))
+        return Literal(self._concept((text, *map(str, declared[1:])), concept), int(position))
 
     def _concept(self, key: Hashable, concept: Concept) -> int:
         if key not in self._numbers:
@@ -450,7 +450,8 @@ def semiring(
     Each query's result is a tensor `(batch,)`, differentiable to the tensors that were given. The
     label of a probabilistic fact may be a number; a tensor `(batch,)`, as `Object(tensor)` in the
     program or in `weights={term: Object(tensor)}`; a term that `concepts` names; or a network's,
-    in a program that `read` has read. A batch of 1 is shared by all examples.
+    in a program that `read` has read. A batch of 1 is shared by all examples. Several evaluations
+    with one semiring see the same worlds.
 
     Args:
         provenance: "exact"; "sampled", which draws the values of all `concepts`; or "mixed",
@@ -561,10 +562,11 @@ class _Rewriter(Database):
         result = self._rewrite(statement)
         assert isinstance(result, AnnotatedDisjunction)
         network = Object(self.networks[result.heads[0].probability.args[0].functor])
+        names = sorted({str(v) for head in result.heads for v in head.variables()} - {"_"})
+        # What tells its concepts apart: each instance of the clause has one of its own.
+        about = network, Constant(self._declaration), Term("clause", *map(Var, names))
         heads = [
-            head.with_probability(
-                Term(LABEL, *head.probability.args, network, Constant(self._declaration))
-            )
+            head.with_probability(Term(LABEL, *head.probability.args, *about))
             for head in result.heads
         ]
         return AnnotatedDisjunction(heads, result.body, location=statement.location)

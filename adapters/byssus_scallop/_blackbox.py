@@ -28,16 +28,14 @@ is one of its answers with its probability: they exclude one another.
 
 from __future__ import annotations
 
-import functools
 import importlib
 import inspect
-import sys
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from types import ModuleType
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -52,6 +50,7 @@ from byssus import (
     NondeterministicError,
 )
 from byssus._calls import Arguments, Caller, Outcome
+from byssus._functions import find_function, load_file
 from byssus.errors import listed
 
 from . import _values
@@ -185,17 +184,7 @@ class _InFile:
         Raises:
             ByssusError: if it is not there, or cannot be loaded.
         """
-        module = _load(self.where, self.directory)
-        try:
-            found: Any = functools.reduce(getattr, self.path.split("."), module)
-        except AttributeError:
-            own = inspect.getmembers(module, inspect.isfunction)
-            known = [name for name, value in own if value.__module__ == module.__name__]
-            there = f"it has {', '.join(known)}" if known else "it has no functions"
-            raise ByssusError(f"{self.where} has no function {self.path!r}; {there}") from None
-        if not callable(found):
-            raise ByssusError(f"{self.path} in {self.where} is {found!r}, which cannot be called")
-        return cast(Callable[..., Any], found)
+        return find_function(_load(self.where, self.directory), self.path, self.where)
 
 
 class BlackBoxes:
@@ -379,34 +368,7 @@ def _load(where: str, directory: Path) -> ModuleType:
                 f"the module {where} cannot be imported, {type(error).__name__}: {error}; for a "
                 f"file write {where}.py"
             ) from error
-    path = directory / where
-    try:
-        modified = path.stat().st_mtime_ns
-    except OSError as error:
-        raise ByssusError(f"there is no file {where} in {directory} ({error.strerror})") from None
-    try:
-        return _load_file(path, modified)
-    except Exception as error:
-        raise ByssusError(f"{path} cannot be loaded, {type(error).__name__}: {error}") from error
-
-
-@functools.cache
-def _load_file(path: Path, modified: int) -> ModuleType:
-    """Run a file as a module, from its source: what Python has cached may be a second old."""
-    module = ModuleType(f"byssus_scallop.blackbox.{path.stem}_{abs(hash(path)):x}")
-    module.__file__ = str(path)
-    code = compile(path.read_bytes(), str(path), "exec")
-    # Dataclasses and pickle look their module up.
-    sys.modules[module.__name__] = module
-    sys.path.insert(0, str(path.parent))
-    try:
-        exec(code, module.__dict__)
-    except BaseException:
-        del sys.modules[module.__name__]
-        raise
-    finally:
-        sys.path.remove(str(path.parent))
-    return module
+    return load_file(directory / where)
 
 
 def _check_arity(function: Callable[..., Any], name: str, count: int) -> None:

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from queue import Empty, Queue
@@ -163,8 +163,8 @@ class _Child:
 
     def run(self) -> _sdd.Diagram:
         """Compile."""
-        caps = [b for b in (self.budget.memory, self.budget.memory_of_nodes(self.formula)) if b]
-        more = _TABLES + min(caps) if caps else None
+        bounds = (self.budget.memory, self.budget.memory_of_nodes(self.formula))
+        more = min((_TABLES + bound for bound in bounds if bound is not None), default=None)
         content = pickle.dumps((os.getpid(), self.job, self.budget.nodes, more))
         environment = {
             **os.environ,
@@ -232,12 +232,11 @@ class _Child:
                 base = _resident(process.pid)
             elif kind == "at":
                 done, held = content
-                self.at = Progress(done, self.at.total, held, self.at.seconds, self.at.memory)
+                self.at = replace(self.at, done=done, nodes=held)
             elif kind == "limit":
                 raise self._limit(content[0])
             else:
-                self.at = Progress(self.at.total, self.at.total, self.at.nodes, now - self.started)
-                self.show(self.at)
+                self.show(replace(self.at, done=self.at.total))
                 name, parts = content
                 diagram: _sdd.Diagram = getattr(_sdd, name)(*parts)
                 return diagram
@@ -245,7 +244,7 @@ class _Child:
     def _measure(self, now: float, pid: int, base: int | None) -> None:
         resident = None if base is None else _resident(pid)
         memory = None if resident is None or base is None else max(0, resident - base)
-        self.at = Progress(self.at.done, self.at.total, self.at.nodes, now - self.started, memory)
+        self.at = replace(self.at, seconds=now - self.started, memory=memory)
 
     def _limit(self, which: str) -> ByssusError:
         """The error of a limit that the child came upon."""
@@ -258,7 +257,13 @@ class _Child:
 
     def _death(self, process: subprocess.Popen[bytes], errors: IO[bytes]) -> BaseException:
         """The error of a child that ended without a result."""
-        status = process.wait()
+        try:
+            status = process.wait(5)
+        except subprocess.TimeoutExpired:
+            return ByssusError(
+                "the compiler's process sent what is no report: does a start-up file of Python's "
+                "print to the standard output?"
+            )
         errors.seek(0)
         text = errors.read()[-2000:].decode(errors="replace").strip()
         if re.search(r"\b[mc]alloc failed|\brealloc failed|MemoryError", text):
@@ -282,11 +287,10 @@ def _talk(
     """Write the job and read the reports, until there are no more: then None."""
     assert process.stdin is not None
     assert process.stdout is not None
-    with suppress(OSError, EOFError, pickle.UnpicklingError, ValueError):
-        # A child that has died may have said why.
-        with suppress(BrokenPipeError):
-            process.stdin.write(content)
-            process.stdin.flush()
+    with suppress(OSError):  # a child that has died may have said why
+        process.stdin.write(content)
+        process.stdin.flush()
+    with suppress(Exception):  # the end; or what is no pickle, which can raise anything
         while True:
             reports.put(pickle.load(process.stdout))
     reports.put(None)

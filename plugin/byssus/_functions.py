@@ -13,36 +13,46 @@ from typing import Any, cast
 
 from byssus.errors import ByssusError
 
-__all__ = ["load_function"]
+__all__ = ["find_function", "load_file", "load_function"]
 
 _LOCK = threading.RLock()
 _MODULES: dict[tuple[Path, int], ModuleType] = {}
 
 
 def load_function(file: Path, path: str) -> Callable[..., Any]:
-    """A function of a file, which is run as a module once, and again where it has changed.
+    """A function of a file; see `load_file` and `find_function`."""
+    return find_function(load_file(file), path, str(file))
+
+
+def find_function(module: ModuleType, path: str, where: str) -> Callable[..., Any]:
+    """A function of a module.
 
     Args:
-        file: the file.
+        module: the module.
         path: the function's name, or a dotted path to it.
+        where: what messages call the module.
 
     Raises:
-        ByssusError: the file is not there or cannot be run, or has nothing to call of this name.
+        ByssusError: the module has nothing to call of this name.
     """
-    module = _load(file)
     try:
         found: Any = functools.reduce(getattr, path.split("."), module)
     except AttributeError:
         own = inspect.getmembers(module, inspect.isfunction)
         known = [name for name, value in own if value.__module__ == module.__name__]
         there = f"it has {', '.join(known)}" if known else "it has no functions"
-        raise ByssusError(f"{file} has no function {path!r}; {there}") from None
+        raise ByssusError(f"{where} has no function {path!r}; {there}") from None
     if not callable(found):
-        raise ByssusError(f"{path} in {file} is {found!r}, which cannot be called")
+        raise ByssusError(f"{path} in {where} is {found!r}, which cannot be called")
     return cast(Callable[..., Any], found)
 
 
-def _load(file: Path) -> ModuleType:
+def load_file(file: Path) -> ModuleType:
+    """Run a file as a module: once, and again where it has changed.
+
+    Raises:
+        ByssusError: the file is not there, or cannot be run.
+    """
     file = file.resolve()
     try:
         modified = file.stat().st_mtime_ns

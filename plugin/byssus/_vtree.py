@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 from byssus import _compile
@@ -22,26 +23,46 @@ from byssus.store import Stored
 NAMES = ("auto", "program", "grouped", "balanced", "minimized")
 
 _LARGE = 64  # a node of more concepts says little about which of them belong together
-_SMALL = 8  # and one of no more is walked through
+_NODES = 200_000  # of a formula, that are looked at
+_TOTAL = 20_000  # concepts in all edges together, so that the search for an order takes seconds
+_SMALL = 8  # of no more concepts are the edges along which a walk goes
 _PATIENCE = 5  # rounds that an order need not get better
 _MINIMIZED = 0.3  # of the time that is left, for each vtree that the search may start from
 
 
 def hyperedges(formula: Formula) -> list[tuple[int, ...]]:
-    """The sets of concepts, of two and more, that occur together below a node of the formula."""
+    """The sets of concepts, of two and more, that occur together below a node of the formula.
+
+    The smallest of them, and those of the lowest nodes, if there are many. Below a node of a cycle
+    is what it and its children in the cycle name outside of it.
+    """
+    nodes = formula.nodes[:_NODES]
     scopes: list[frozenset[int] | None] = [frozenset()]  # None: too many
-    for kind, content in formula.nodes:
-        scope: set[int] | None = {content[0]} if kind == "literal" else set()
-        if kind != "literal":
-            for key in content:
-                below = scopes[abs(key)] if key and abs(key) < len(scopes) else frozenset()
-                if below is None or scope is None or len(scope | below) > _LARGE:
-                    scope = None
-                    break
-                scope |= below
-        scopes.append(None if scope is None else frozenset(scope))
-    found = dict.fromkeys(scope for scope in scopes if scope is not None and len(scope) > 1)
-    return [tuple(sorted(scope)) for scope in found]
+    knots = [range(start, min(stop, len(nodes) + 1)) for start, stop in formula.cycles]
+    knot_of = {number: knot for knot in knots for number in knot}
+
+    def union(numbers: Iterable[int]) -> frozenset[int] | None:
+        result: set[int] = set()
+        for number in numbers:
+            below = scopes[number]
+            if below is None or len(result | below) > _LARGE:
+                return None
+            result |= below
+        return frozenset(result)
+
+    for number, (kind, content) in enumerate(nodes, 1):
+        if kind == "literal":
+            scopes.append(frozenset(content[:1]))
+        else:
+            knot = knot_of.get(number, ())
+            scopes.append(union(abs(key) for key in content if key and abs(key) not in knot))
+    found = dict.fromkeys(scopes)
+    for number, knot in knot_of.items():
+        inside = [key for key in nodes[number - 1][1] if key in knot]
+        found[union([number, *inside])] = None
+    ranked = sorted((scope for scope in found if scope is not None and len(scope) > 1), key=len)
+    ends = accumulate(map(len, ranked))
+    return [tuple(sorted(s)) for s, end in zip(ranked, ends, strict=True) if end <= _TOTAL]
 
 
 def group(order: Sequence[int], edges: Sequence[Sequence[int]]) -> tuple[int, ...]:

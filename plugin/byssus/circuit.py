@@ -34,8 +34,8 @@ class Circuit(nn.Module):
     """A compiled program: literal weights in, one number an output out; exact and differentiable.
 
     The weights of all literals stand side by side: concept c occupies the `widths[c]` columns
-    from `offsets[c]`. A circuit has no parameters and its `state_dict` is empty: the same formula
-    always compiles to the same circuit. First derivatives only.
+    from `offsets[c]`. A circuit has no parameters and its `state_dict` is empty: it is compiled
+    again from the formula. First derivatives only.
 
     Attributes:
         widths: the number of values of each concept.
@@ -141,6 +141,7 @@ class Circuit(nn.Module):
             CompilationLimit: a limit was reached, on every vtree that was tried.
             ByssusError: the child process died, or a limit is none.
         """
+        order = None if order is None else tuple(map(int, order))
         _vtree.check(formula, vtree, order)
         check_limits(nodes=nodes, seconds=seconds, memory=memory)
         known = find_store(store)

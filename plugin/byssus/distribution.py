@@ -129,7 +129,11 @@ class Distribution:
     @property
     def bias(self) -> str:
         """What the scores and their gradients are, in expectation."""
-        return "exact" if self._is_exact else self._estimator.bias
+        if self._is_exact:
+            return "exact"
+        if self._the_sample.evidence:
+            return f"a ratio, consistent, not unbiased, of estimates: {self._estimator.bias}"
+        return self._estimator.bias
 
     def loss(self, target: Target) -> Float[Tensor, ""]:
         """The loss, averaged over the batch.

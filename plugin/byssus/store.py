@@ -125,16 +125,14 @@ class Store:
     # What `Circuit.compile` uses
 
     @staticmethod
-    def key(
-        formula: Formula, order: Sequence[int] | None, vtree: object, rest: Sequence[object] = ()
-    ) -> str:
-        """The name under which a circuit is stored; `rest` is whatever else it depends on."""
+    def key(formula: Formula, order: Sequence[int] | None, vtree: str) -> str:
+        """The name of a circuit: a hash of all that it depends on."""
         from byssus import __version__
 
         spec = [
             [_FORMAT, __version__, version("pysdd")],
             [formula.widths, formula.nodes, formula.roots, formula.cycles],
-            [order, vtree, rest],
+            [None if order is None else list(order), vtree],
         ]
         text = json.dumps(spec, separators=(",", ":"), default=operator.index)
         return hashlib.sha256(text.encode()).hexdigest()

@@ -137,12 +137,12 @@ def test_one_digit_without_the_network(benchmark: BenchmarkFixture, rounds: int)
 
 @pytest.mark.slow
 def test_two_digits(benchmark: BenchmarkFixture) -> None:
-    assert compare(benchmark, 2, 10, 10) > 60
+    assert compare(benchmark, 2, 5, 10) > 60
 
 
 @pytest.mark.slow
 def test_three_digits(benchmark: BenchmarkFixture) -> None:
-    assert compare(benchmark, 3, 5, 10) > 200
+    assert compare(benchmark, 3, 3, 10) > 200
 
 
 def test_first_step(benchmark: BenchmarkFixture, rounds: int) -> None:
@@ -163,11 +163,10 @@ def test_first_step(benchmark: BenchmarkFixture, rounds: int) -> None:
 
 
 def test_sixteen_digits(benchmark: BenchmarkFixture, rounds: int) -> None:
-    """Numbers of sixteen digits: the loss of one batch falls, in tenths of a second a step."""
-    model = project(Engine, 16)
-    model.networks["mnist_net"].optimizer.param_groups[0]["lr"] = 0.01
-    step = step_of(model, queries(16))
-    losses = [step() for _ in range(rounds)]
-    assert losses[-1] < losses[0]
-    benchmark.extra_info["loss"] = losses
-    benchmark.pedantic(step, rounds=3)
+    """Which DeepProbLog cannot compile: a step, and before it the compilation."""
+    batch = queries(16)
+    started = perf_counter()
+    step = step_of(project(Engine, 16), batch)
+    step()
+    benchmark.extra_info["first_step_s"] = perf_counter() - started
+    benchmark.pedantic(step, rounds=rounds)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from deepproblog.embeddings import OneHotEncoding
 from problog.logic import Constant
 
 from deepproblog_oracle import Classifier, ours, pair, query, same_answers, same_step
@@ -248,6 +249,28 @@ square(X, Y) :- digit(X, D), squared(D, Y).
     queries += [query("close(i0, i1)", 0, 1)]
     same_answers(models, queries)
     same_step(models, [*queries[1:3], queries[4]])
+
+
+def test_best_values_only() -> None:
+    """A network with `k=`: its best values, in evaluation the best."""
+    program = (
+        SMALL + ADDITION + "other(X, Y) :- again(X, Y).\nnn(net2, [X], Y, [a, b]) :: again(X, Y).\n"
+    )
+    models = pair(program, {"net": Classifier(3), "net2": Classifier(2)}, cache=False, k={"net": 2})
+    for model in models:
+        model.eval()
+    queries = [query("addition(i0, i1, Z)", 0, 1), query("other(i0, a)", 2)]
+    answers = same_answers(models, queries)
+    assert len(answers[0]) <= 4
+
+
+def test_embeddings() -> None:
+    program = "T :: close(X, Y) :- embed(X, E), embed(Y, F), rbf(E, F, T)."
+    models = pair(program, cache=False)
+    for model in models:
+        torch.manual_seed(1)
+        model.embeddings = OneHotEncoding(3)
+    same_answers(models, [query("close(a, b)"), query("close(a, c)")])
 
 
 def test_own_add() -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from deepproblog.query import Query
+from deepproblog.semiring import Result
+from deepproblog.semiring.graph_semiring import GraphSemiring
 from problog.logic import Constant, Term
 from torch import Tensor, nn
 
-from byssus import ConceptError, ProbabilityError, ProgramError, ShapeError
-from deepproblog_oracle import Classifier, Model, ours, query
+from byssus import ByssusError, ConceptError, ProbabilityError, ProgramError, ShapeError
+from deepproblog_oracle import Classifier, Engine, Model, ours, query
 
 SMALL = "nn(net, [X], Y, [0,1,2]) :: digit(X, Y).\n"
 
@@ -85,6 +89,26 @@ def test_unknown_tensor_source() -> None:
 def test_faults_of_the_program(program: str, message: str) -> None:
     with pytest.raises(ProgramError, match=message):
         solve(ours(SMALL + program, {"net": Classifier(3)}), "q(i0)")
+
+
+def test_another_semiring() -> None:
+    """One with other losses is kept; one that does not add and multiply is refused."""
+    model = ours(SMALL, {"net": Classifier(3)})
+
+    class Loss(GraphSemiring):  # type: ignore[misc]
+        @staticmethod
+        def brier(result: Result, target: float, weight: float, q: Term | None = None) -> float:
+            return float(sum((p - target) ** 2 for p in result.result.values())) * weight
+
+    model.set_engine(Engine(model), semiring=Loss)
+    assert model.solver.semiring is Loss
+
+    class Max(GraphSemiring):  # type: ignore[misc]
+        def plus(self, a: Any, b: Any) -> Any:
+            return max(a, b)
+
+    with pytest.raises(ByssusError, match="semiring=Max has its own plus"):
+        model.set_engine(Engine(model), semiring=Max)
 
 
 def test_evidence_is_not_dropped_silently() -> None:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from deepproblog.dataset import DataLoader, Dataset
+from deepproblog.dataset import DataLoader, Dataset, QueryDataset
 from deepproblog.evaluate import get_confusion_matrix, get_fact_accuracy
 from deepproblog.query import Query
 from deepproblog.train import train_model
-from problog.logic import Term
+from problog.logic import Constant, Term, list2term
 
 from byssus_deepproblog.semiring import BatchSemiring
 from byssus_deepproblog.solver import BatchSolver
@@ -191,3 +192,37 @@ def test_another_engine_of_one_model() -> None:
     assert {k: float(v) for k, v in after.result.items()} == pytest.approx(
         {k: float(v) for k, v in before.result.items()}
     )
+
+
+def test_sixteen_digits() -> None:
+    """Sums of numbers of sixteen digits teach a network that reads them half right."""
+    program = """
+nn(net, [X], Y, [0,1,2,3,4,5,6,7,8,9]) :: digit(X, Y).
+result(X, Y, C, Carry, R) :- digit(X, D1), digit(Y, D2), S is D1 + D2 + C, Carry is S // 10,
+    R is S mod 10.
+add([], [], C, C, []).
+add([X|Xs], [Y|Ys], Cin, Cout, [R|Rs]) :- add(Xs, Ys, Cin, C, Rs), result(X, Y, C, Cout, R).
+multi_addition(Xs, Ys, [C|Rs]) :- add(Xs, Ys, 0, C, Rs).
+"""
+    module = Classifier(10, features=10)
+    module.load_state_dict({"linear.weight": 3 * torch.eye(10), "linear.bias": torch.zeros(10)})
+    model = ours(program, {"net": module})
+    draw = random.Random(0)
+    pictures: dict[tuple[Constant], torch.Tensor] = {}
+    queries = []
+    for _ in range(8):
+        numbers = [draw.randrange(10**16) for _ in range(2)]
+        arguments = []
+        for number in numbers:
+            arguments.append([])
+            for digit in map(int, f"{number:016}"):
+                name = Constant(len(pictures))  # no picture twice: it would be one variable
+                pictures[(name,)] = torch.eye(10)[digit]
+                arguments[-1].append(Term("tensor", Term("digits", name)))
+        arguments.append([Constant(int(d)) for d in f"{sum(numbers):017}"])
+        queries.append(Query(Term("multi_addition", *map(list2term, arguments))))
+    model.add_tensor_source("digits", pictures)
+    trained = train_model(model, DataLoader(QueryDataset(queries), 8), 20, log_iter=10)
+    losses = list(trained.logger.log_data["loss"].values())
+    assert losses[-1] < losses[0] - 2
+    assert len(model.solver._structures) == 1

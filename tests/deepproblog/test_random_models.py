@@ -40,7 +40,7 @@ def programs(draw: st.DrawFn) -> str:
     return "\n".join(lines)
 
 
-@settings(max_examples=80)
+@settings(max_examples=10)
 @given(
     programs(),
     st.booleans(),

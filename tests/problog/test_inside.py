@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import runpy
 import subprocess
 import sys
 import threading
@@ -15,7 +16,8 @@ from typing import Any
 import pytest
 from problog import get_evaluatable
 from problog.engine import DefaultEngine, UnknownClause
-from problog.program import PrologFile, PrologString
+from problog.program import LogicProgram, PrologFile, PrologString
+from problog.tasks import main as problog_main
 from problog.tasks import problog_tasks
 
 import byssus_problog
@@ -30,7 +32,7 @@ from byssus import (
     ProgramError,
     blackbox,
 )
-from byssus_problog import Program, register
+from byssus_problog import Program, read, register
 from byssus_problog.blackboxes import load
 
 ROOT = Path(__file__).parents[2]
@@ -79,6 +81,10 @@ def write(folder: Path, program: str, **others: str) -> Path:
 def stock(program: str | Path, engine: Any = None) -> dict[str, float]:
     """What ProbLog computes."""
     source = PrologFile(str(program)) if isinstance(program, Path) else PrologString(program)
+    return stock_of(source, engine)
+
+
+def stock_of(source: LogicProgram, engine: Any = None) -> dict[str, float]:
     formula = (engine or DefaultEngine()).ground_all(source)
     found = get_evaluatable().create_from(formula).evaluate()
     return {str(query): float(p) for query, p in found.items()}
@@ -94,6 +100,7 @@ def ours(program: str | Path) -> dict[str, float]:
 def test_example() -> None:
     expected = {f"species('{name}')": p for name, p in SPECIES.items()}
     assert stock(LEAF) == pytest.approx(expected)
+    assert stock_of(read(LEAF)) == pytest.approx(expected)
     program = Program(LEAF)
     assert ours(LEAF) == pytest.approx(expected)
     assert program().lost.item() == pytest.approx(0.15)
@@ -143,6 +150,16 @@ PROGRAMS = [
         ":- use_module(library(lists)), blackbox('functions.py:add', total, [+a, +b, -c]).\n"
         "0.3::n(1). s(Z) :- n(X), total(X, 1, Z), member(Z, [1, 2]). query(s(_)).",
         {"s(2)": 0.3},
+    ),
+    (
+        ":- blackbox('functions.py:add', 'Add', [+a, +b, -c]).\n"
+        "s(Z) :- 'Add'(1, 2, Z). query(s(_)).",
+        {"s(3)": 1.0},
+    ),
+    (
+        ":- blackbox('functions.py:add', sum, [+float, +int, -c], [vectorized(true)]).\n"
+        "s(Z) :- sum(1, 2, Z). query(s(_)).",
+        {"s(3)": 1.0},
     ),
     (  # declared twice alike
         2 * ":- blackbox('functions.py', add, [+a, +b, -c]).\n"
@@ -270,6 +287,14 @@ def test_wrong_declarations(text: str, message: str, run: Any, tmp_path: Path) -
     assert (caught.value.file, caught.value.line) == (str(path), line)
     shown = str(caught.value).splitlines()
     assert shown[-2][shown[-1].index("^") :].startswith("blackbox(")
+
+
+def test_builtins_of_the_same_name(tmp_path: Path) -> None:
+    path = write(tmp_path, ":- blackbox('functions.py:add', plus, [+a, +b, -c]).\na. query(a).")
+    for run in (stock, ours):
+        with pytest.raises(ProgramError, match=r"plus/3.*rename") as caught:
+            run(path)
+        assert caught.value.line == 2
 
 
 def test_clauses_of_the_same_name(tmp_path: Path) -> None:
@@ -421,24 +446,26 @@ def test_the_library_is_for_programs() -> None:
 # The command lines
 
 
-def command(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *arguments], capture_output=True, text=True, check=False, cwd="/"
-    )
-
-
 def test_command_of_problog() -> None:
     """`-L` stands for the installation, which puts the library into ProbLog's own folder."""
     folder = ROOT / "adapters" / "byssus_problog" / "library"
-    done = command("-m", "problog", "-L", str(folder), str(LEAF))
+    command = [sys.executable, "-m", "problog", "-L", str(folder), str(LEAF)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/")
     assert "species('Carpinus betulus'):\t0.42" in done.stdout
     assert f"{LEAF}:9: RuntimeWarning: leaf_id('entire', 'ovate', 'glossy') failed" in done.stderr
 
 
-def test_command_with_byssus(tmp_path: Path) -> None:
+def test_command_with_byssus(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = write(tmp_path, "0.4::a. 0.5::b. c :- a. c :- b. query(c).")
-    done = command("-m", "byssus_problog", "-k", "byssus", str(path))
-    assert (done.returncode, done.stdout.split()) == (0, ["c:", "0.7"])
+    monkeypatch.setattr(sys, "argv", ["problog", "-k", "byssus", str(path)])
+    with pytest.raises(SystemExit) as status:
+        runpy.run_module("byssus_problog", run_name="__main__")
+    assert not status.value.code
+    assert capsys.readouterr().out.split() == ["c:", "0.7"]
+    assert problog_main(["byssus", str(path), "--json"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == '{"c": 0.7}'
 
 
 def test_wheel_has_the_library() -> None:

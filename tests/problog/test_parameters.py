@@ -77,6 +77,11 @@ def test_what_is_tunable() -> None:
     assert y == {query: pytest.approx(value, abs=1e-6) for query, value in expected.items()}
 
 
+def test_heads_that_do_not_say_which_parameter_it_is() -> None:
+    program = _seeded("t(_, Y)::a(X) :- b(X, Y). b(1, r). b(2, s). t(_)::c. t(_)::c. query(a(X)).")
+    assert set(program.tunable) == {"a(X) :- b(X,r)", "a(X) :- b(X,s)", "c", "c (2)"}
+
+
 def test_first_values_are_drawn() -> None:
     assert _values(_seeded(_TEXT, 1)) == _values(_seeded(_TEXT, 1))
     assert _values(_seeded(_TEXT, 1)) != _values(_seeded(_TEXT, 2))
@@ -157,6 +162,11 @@ def test_names_that_torch_would_not_take() -> None:
     program = _seeded("t(_, X)::p(X, 'a.b') :- x(X). x(0.5). x(f(1.5)). query(p(X, Y)).")
     assert set(program.tunable) == {"p(0.5,'a.b')", "p(f(1.5),'a.b')"}
     assert len(program.state_dict()) == 2
+    program = _seeded("t(_)::values. t(_)::training; t(_)::pop. query(values). query(pop).")
+    assert set(program.tunable) == {"values", "training", "pop"}
+    program().probs.sum().backward()
+    assert all(p.grad is not None for p in program.parameters())
+    assert pickle.loads(pickle.dumps(program)).state_dict().keys() == program.state_dict().keys()
 
 
 def test_a_parameter_that_no_query_needs() -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from problog import get_evaluatable
 from problog.program import PrologString
 from torch import Tensor
 
@@ -30,7 +31,6 @@ from byssus import (
     blackbox,
 )
 from byssus_problog import Program, demo
-from problog import get_evaluatable
 
 DIGIT = "nn(digit, [X], D, [0, 1, 2]) :: digit(X, D).\n"
 SUM = DIGIT + "sum(Z) :- digit(a, X), digit(b, Y), Z is X + Y.\nquery(sum(Z)).\n"

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, Phase, event, given, settings
 from hypothesis import strategies as st
+from problog import get_evaluatable
 from problog.eval_nodes import NegativeCycle
 from problog.program import PrologString
 from torch import Tensor
@@ -16,7 +17,6 @@ from torch import Tensor
 import byssus
 from byssus import BlackBox, Boolean, ByssusError, Integer, ProgramError, blackbox
 from byssus_problog import Program
-from problog import get_evaluatable
 from problog_oracle import Arithmetic, Box, Case, Comparison, Goal, Oracle, cases
 
 _SETTINGS = settings(

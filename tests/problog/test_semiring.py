@@ -273,12 +273,17 @@ def test_evidence_on_an_atom(name: str, atom: str) -> None:
     close(found, expected, 200)
 
 
-def test_two_declarations_of_one_network() -> None:
-    """Each is a concept of its own, as in a `Program`."""
-    text = (
+@pytest.mark.parametrize(
+    "text",
+    [
         "nn(d, [X], D, [0, 1]) :: a(X, D). nn(d, [X], D, [0, 1]) :: b(X, D).\n"
-        "q :- a(x, 1), b(x, 1). query(q)."
-    )
+        "q :- a(x, 1), b(x, 1). query(q).",
+        "nn(d, [X], D, [0, 1]) :: a(X, Y, D) :- c(Y). c(1). c(2).\n"
+        "q :- a(x, 1, 1), a(x, 2, 1). query(q).",
+    ],
+)
+def test_two_concepts_of_one_instance(text: str) -> None:
+    """Each instance of a declaration has a concept of its own, as in a `Program`."""
     probs = {"d": torch.tensor([[0.5, 0.5]])}
     assert Program(text)(probs).probs.item() == pytest.approx(0.25)
     for name in EVALUATABLES:
