@@ -102,6 +102,20 @@ def test_a_program_is_compiled_once(folder: Path) -> None:
     assert changed.misses > 0
 
 
+def test_a_scallop_program_is_compiled_once(folder: Path) -> None:
+    from byssus_scallop import ScallopContext
+
+    for hits in (0, 1):
+        kept = Store(folder)
+        ctx = ScallopContext(provenance="exact", backend="embedded", store=kept)
+        ctx.add_relation("edge", (int, int))
+        ctx.add_facts("edge", [(0.5, (0, 1)), (0.5, (1, 2))])
+        ctx.add_rule("path(a, c) = edge(a, c) or path(a, b) and edge(b, c)")
+        ctx.run()
+        assert list(ctx.relation("path")) == [(0.5, (0, 1)), (0.25, (0, 2)), (0.5, (1, 2))]
+        assert (kept.hits, kept.misses) == (hits, 1 - hits)
+
+
 def test_the_argument(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BYSSUS_STORE", str(folder))
     Circuit.compile(FORMULA, store=False)
@@ -315,7 +329,7 @@ mutations = st.builds(
 )
 
 
-@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(change=st.one_of(mutations, st.binary(max_size=300)), resealed=st.booleans())
 def test_no_bytes_give_a_wrong_circuit(
     tmp_path: Path, change: Mutation | bytes, resealed: bool
@@ -379,16 +393,21 @@ def test_what_is_larger_than_the_store(folder: Path) -> None:
 
 def test_leftovers_of_killed_writers_are_removed(folder: Path) -> None:
     folder.mkdir()
-    old, new = folder / ".old.tmp", folder / ".new.tmp"
-    foreign = folder / "notes.txt"
-    for path in (old, new, foreign):
-        path.write_text("x")
-    os.utime(old, (time.time() - 7200,) * 2)
-    Circuit.compile(FORMULA, store=folder)
+    old, new = folder / f".{'0' * 16}.tmp", folder / f".{'1' * 16}.tmp"
+    theirs = [folder / "notes.txt", folder / "house.circuit", folder / ".editor.tmp"]
+    for path in (old, new, *theirs):
+        path.write_text("x" * 10_000)
+    for path in (old, *theirs):
+        os.utime(path, (time.time() - 7200,) * 2)
+    kept = Store(folder, max_bytes=4096)
+    for formula in (FORMULA, OTHER):
+        Circuit.compile(formula, store=kept)
     assert not old.exists()
     assert new.exists()
-    assert foreign.exists()
-    assert len(Store(folder)) == 1
+    assert (len(kept), kept.size) == (1, 4096)
+    kept.clear()
+    assert len(kept) == 0
+    assert all(path.exists() for path in theirs)
 
 
 # Folders that cannot be used
@@ -495,7 +514,7 @@ for work in (finish, again):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-@pytest.mark.parametrize("seconds", [2, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seconds", [1, pytest.param(60, marks=pytest.mark.slow)])
 def test_twenty_processes_under_a_killer(folder: Path, seconds: int) -> None:
     done = subprocess.run(
         [sys.executable, "-c", NURSERY, str(folder), str(seconds)],

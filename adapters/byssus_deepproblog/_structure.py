@@ -20,7 +20,7 @@ from problog.program import LogicProgram
 from byssus import ByssusError
 from byssus_problog import Program, observed
 from byssus_problog._terms import to_python, to_term
-from byssus_problog._tokens import tokens
+from byssus_problog._tokens import Token, tokens
 
 from ._rules import PARAMETERS, parts, replaced
 
@@ -96,7 +96,9 @@ def bind(query: Query, *, nameless: bool, observe: bool) -> Binding:
 def _outputs(query: Query) -> set[int]:
     """The positions of the query's answer among its arguments."""
     count = len(query.query.args)
-    return {i % count for i in query.output_ind} if count else set()
+    if not count or query.query.functor in ("\\+", "not"):
+        return set()
+    return {i % count for i in query.output_ind}
 
 
 def placeholder(number: int) -> Term:
@@ -144,7 +146,8 @@ class TemplateProgram(Program):
         super().__init__(program, blackboxes, **options)
         for call, _ in self._rules.ground.calls:
             for part in parts(list(call.arguments)):
-                self._check(str(part))
+                if not isinstance(part, Token):
+                    self._check(str(part))
 
     def _known(self, box: str, arguments: tuple[Hashable, ...]) -> list[Hashable] | None:
         stack: list[Hashable] = [arguments]

@@ -23,6 +23,7 @@ from byssus import ByssusError, ConceptError, Distribution, ProgramError
 from byssus.errors import listed
 from byssus_problog import NotObservable
 from byssus_problog._terms import to_python
+from byssus_problog._tokens import OBSERVED
 from byssus_problog.program import NoAnswer
 
 from ._learned import Learned
@@ -158,6 +159,8 @@ class BatchSolver(Solver):  # type: ignore[misc]
                 return None  # an answer may be false, or certain and have a variable in it
             if not isinstance(unknown, UnknownClause):
                 raise
+            if OBSERVED in unknown.signature:  # the answer is a goal
+                raise NotObservable(str(error)) from error
             if unknown.signature.replace("'", "") in self.engine.rules.eager:
                 return None
             if self.engine.rules.lists:

@@ -527,9 +527,16 @@ class _Reader:
         try:
             value = float(label.compute_value()) if isinstance(label, Term) else float(label)
         except (ProbLogError, TypeError, ValueError):
+            database = self._grounder._database
+            location = getattr(label, "location", None)
+            place = database.lineno(location) if database is not None and location else None
+            file, line, column = place or _NOWHERE
             raise self._grounder.source.error(
-                f"{label}::{atom.name}: the probability is not a number; a probability that is "
-                "learned comes from a network: nn(network, [Input]) :: head"
+                f"{label}::{atom.name}: the probability is not a number; one that is learned is "
+                "t(_), or comes from a network: nn(network, [Input]) :: head",
+                line,
+                column,
+                file,
             ) from None
         if not 0.0 <= value <= 1.0:
             raise ProbabilityError(f"{label}::{atom.name}: a probability lies between 0 and 1")

@@ -742,7 +742,7 @@ class Program(nn.Module):
         )
         self._check_evidence(sample)
         estimator = self.estimator
-        if isinstance(estimator, ISED) and not _exclusive(rules, sample):
+        if isinstance(estimator, ISED) and not _exclusive(rules, sample, circuit is not None):
             estimator = Marginals()
         return Distribution(
             outputs.values,
@@ -832,7 +832,7 @@ def _impossible(row: int) -> ProbabilityError:
     )
 
 
-def _exclusive(rules: _Rules, sample: Sample) -> bool:
+def _exclusive(rules: _Rules, sample: Sample, compiled: bool) -> bool:
     """Whether the outputs are alternatives: there are several, and no world gives two."""
     if sample.outputs < 2:
         return False
@@ -841,7 +841,7 @@ def _exclusive(rules: _Rules, sample: Sample) -> bool:
     if not len(world) or int(torch.bincount(world).max()) < 2:
         return True
     # Where concepts are summed out, a world may give several that exclude one another all the same.
-    return found.share is not None and rules.exclusive
+    return found.share is not None and compiled and rules.exclusive
 
 
 def _joined(outputs: Membership, evidence: Membership, number: int) -> Membership:

@@ -24,8 +24,7 @@ HELD_OUT = 1_000
 class Images:
     """A tensor source: the images of one part of MNIST, (1, 28, 28)."""
 
-    def __init__(self, part, seed):
-        pixels, labels = mnist_data()
+    def __init__(self, part, pixels, labels, seed):
         order = random.Random(seed).sample(range(len(labels)), len(labels))
         order = order[HELD_OUT:] if part == "train" else order[:HELD_OUT]
         self.labels = labels[order].tolist()
@@ -77,7 +76,8 @@ def main():
 
     torch.set_num_threads(1)
     torch.manual_seed(options.seed)
-    parts = {part: Images(part, options.seed) for part in ("train", "test")}
+    mnist = mnist_data()
+    parts = {part: Images(part, *mnist, options.seed) for part in ("train", "test")}
     train = Additions("train", parts["train"], options.train_pairs, options.seed)
     test = Additions("test", parts["test"], options.test_pairs, options.seed)
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from math import prod
+from math import inf, prod
 from pathlib import Path
 from queue import Empty, Queue
 from typing import IO, Any, NamedTuple
@@ -77,7 +77,7 @@ def check_limits(**limits: float | None) -> None:
     """Raise an error for what is no limit."""
     for name, limit in limits.items():
         number = isinstance(limit, int | float) and not isinstance(limit, bool)
-        if limit is not None and not (number and limit >= 0):
+        if limit is not None and not (number and 0 <= limit < inf):
             raise ByssusError(f"{name}={limit!r}: a number, 0 or more, or None for no limit")
     if limits.get("memory") is not None and sys.platform != "linux":
         raise ByssusError(
@@ -164,7 +164,7 @@ class _Child:
     def run(self) -> _sdd.Diagram:
         """Compile."""
         bounds = (self.budget.memory, self.budget.memory_of_nodes(self.formula))
-        more = min((_TABLES + bound for bound in bounds if bound is not None), default=None)
+        more = min((_TABLES + int(bound) for bound in bounds if bound is not None), default=None)
         content = pickle.dumps((os.getpid(), self.job, self.budget.nodes, more))
         environment = {
             **os.environ,
@@ -196,8 +196,8 @@ class _Child:
                 if talk.ident is not None:
                     talk.join(1)
                 for pipe in (process.stdin, process.stdout):
-                    with suppress(OSError):
-                        if pipe is not None:
+                    with suppress(OSError):  # what the child has not read
+                        if pipe is not None and not talk.is_alive():
                             pipe.close()
 
     def _follow(self, process: subprocess.Popen[bytes], errors: IO[bytes]) -> _sdd.Diagram:
@@ -206,11 +206,11 @@ class _Child:
         shown = self.started
         while True:
             now = time.monotonic()
-            from_ = min(self.started + _START, now) if ready is None else ready
+            start = min(self.started + _START, now) if ready is None else ready
             self._measure(now, process.pid, base)
             left = _TICK
             if self.budget.seconds is not None:
-                left = from_ + self.budget.seconds - now
+                left = start + self.budget.seconds - now
                 if left <= 0:
                     raise _error(self.formula, self.budget, "seconds", self.at)
             if self.budget.memory is not None and (self.at.memory or 0) > self.budget.memory:

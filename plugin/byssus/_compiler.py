@@ -58,9 +58,8 @@ class Check:
 
     def __call__(self, sdd: Any, number: int) -> None:
         """Check the limits, after an operation for a node of the formula."""
-        self.done = max(
-            self.done, min(max(self.done, self._ends[number - 1]) + 1, self._ends[number])
-        )
+        if self.done < self._ends[number]:
+            self.done = max(self.done, self._ends[number - 1]) + 1
         self.held = sdd.manager.count()
         if self._nodes is not None and self.held > self._nodes:
             sdd.manager.garbage_collect()

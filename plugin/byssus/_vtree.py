@@ -260,10 +260,11 @@ def _combined(
         for name in which
     )
     tried = "; ".join(f"{name}: {limit.reached}" for name, limit in limits.items())
+    other = "" if "minimized" in limits else "try `vtree='minimized'`, "
     raise_ = " or ".join(f"`{name}=`" for name in which)
     return CompilationLimit(
         f"the circuit did not compile within its limit of {within} on any vtree ({tried}); raise "
-        f"{raise_}, try `vtree='minimized'`, or sample: provenance 'sampled', 'mixed' or 'auto'",
+        f"{raise_}, {other}or sample: provenance 'sampled', 'mixed' or 'auto'",
         limit=which[0],
         reached=tried,
     )

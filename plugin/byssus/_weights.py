@@ -71,6 +71,8 @@ def denormalized(
 def _product_of_others(totals: Tensor) -> Tensor:
     """For each concept the product of the totals of all others, which may be 0."""
     zero = totals == 0
+    if totals.device.type == "cpu" and not zero.any():  # elsewhere, to ask would take longer
+        return totals.prod(0) / totals
     divisor = totals.masked_fill(zero, 1.0)
     other_zeros = zero.sum(0) - zero.int()
     return (divisor.prod(0) / divisor).masked_fill_(other_zeros > 0, 0.0)

@@ -27,11 +27,16 @@ __all__ = ["Store"]
 
 _FORMAT = "byssus-circuit 1"
 _SUFFIX = ".circuit"
+# Nothing else is ever removed: the folder may be somebody's.
+_NAME = re.compile(r"[0-9a-f]{64}\.circuit")
+_TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.tmp")
 _KINDS: dict[str, type[_sdd.Diagram]] = {
     kind.__name__: kind for kind in (_sdd.Decisions, _sdd.Products)
 }
 
 _RATIO = 100  # what claims to unpack to more than so many times its size is refused
+# Not to wait for whoever writes to a pipe; and what Windows needs.
+_READING = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _BLOCK = 4096  # bytes: a file takes whole blocks of the disk
 _LEFTOVER = 3600.0  # seconds after which a temporary file belongs to a writer that was killed
 _AFTER_SWEEP = 0.9  # so much of the bound is kept, so that not every new file starts a sweep
@@ -183,14 +188,14 @@ class Store:
     # Files
 
     def _read(self, path: Path) -> bytes:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _BINARY)
-        with os.fdopen(descriptor, "rb") as file:  # not to wait for whoever writes to a pipe
+        descriptor = os.open(path, _READING)
+        with os.fdopen(descriptor, "rb") as file:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise _Refused("it is no file")
             if status.st_size > self.max_bytes:
                 raise _Refused(f"it has {status.st_size} bytes, and max_bytes={self.max_bytes}")
-            return file.read(self.max_bytes + 1)
+            return file.read(status.st_size + 1)
 
     def _write(self, path: Path, content: bytes) -> None:
         """Write a file so that others see all of it or nothing, whatever happens here."""
@@ -207,7 +212,7 @@ class Store:
             raise
 
     def _files(self) -> dict[Path, os.stat_result]:
-        return {path: status for path, status in self._entries() if path.suffix == _SUFFIX}
+        return {path: status for path, status in self._entries() if _NAME.fullmatch(path.name)}
 
     def _entries(self) -> Iterator[tuple[Path, os.stat_result]]:
         with suppress(OSError), os.scandir(self.path) as entries:
@@ -220,9 +225,9 @@ class Store:
         self._added = 0
         used: list[tuple[int, int, Path]] = []
         for path, status in self._entries():
-            if path.suffix == _SUFFIX:
+            if _NAME.fullmatch(path.name):
                 used.append((status.st_mtime_ns, _on_disk(status), path))
-            elif path.suffix == ".tmp" and time.time() - status.st_mtime > _LEFTOVER:
+            elif _TEMPORARY.fullmatch(path.name) and time.time() - status.st_mtime > _LEFTOVER:
                 _remove(path)
         held = sum(size for _, size, _ in used)
         if held > self.max_bytes:
@@ -235,9 +240,6 @@ class Store:
 
     def _warn(self, text: str) -> None:
         warnings.warn(text, RuntimeWarning, stacklevel=4)
-
-
-_BINARY = getattr(os, "O_BINARY", 0)
 
 
 def find_store(store: Store | str | os.PathLike[str] | bool | None) -> Store | None:

@@ -204,6 +204,22 @@ sure(X) :- digit(X, _).
     )
 
 
+def test_goals_in_queries() -> None:
+    """A negated query, and one whose last argument the rules call."""
+    program = (
+        SMALL
+        + """
+0.3 :: a. t(0.2) :: b.
+both(X) :- digit(X, 1), b.
+and([]).
+and([H|T]) :- H, and(T).
+"""
+    )
+    models = pair(program, {"net": Classifier(3)})
+    texts = ["\\+ a", "\\+ b", "\\+ both(i0)", "and([a, b])", "and([b, digit(i0, 2)])"]
+    same_answers(models, [query(text, 0) for text in texts])
+
+
 def test_one_image_twice_in_a_query() -> None:
     """With a cache, DeepProbLog takes it for two images; without, for one. So do we."""
     program = SMALL + "differ(X, Y) :- digit(X, A), digit(Y, B), A =\\= B.\n"

@@ -273,6 +273,9 @@ def test_arithmetic() -> None:
     [
         ("0.5::a. p :- a, \\+ q. q :- a, \\+ p. query(p).", "\\+ p. query", "on its own negation"),
         ("0.5::b. a :- b. query(c).", "c).", "No clauses found for 'c/0'"),
+        ("0.5::b. foo::a :- b. query(a).", "foo::a", "foo::a: the probability is not a number; one"),
+        ("?::b. a :- b. query(a).", "?::b", "the probability is not a number"),
+        ("normal(0, 1)::a. query(a).", "(0, 1)", "the probability is not a number"),
         ("0.5::c. b(X) :- c. query(b(X)).", "b(X)).", "must get a value in its body"),
         ("0.5::a(1). evidence(b). query(a(X)).", "b). query", "'b/0'"),
         ("a(X) :- X is log(2, 8). query(a(X)).", "is log", "Unknown function 'log'/2: compute"),
@@ -321,7 +324,6 @@ def test_an_aggregate_over_itself() -> None:
         ("b :- X = f(X). query(b).", "a variable stands for a term that it is part of"),
         ("a; b. query(a).", "give each option of a disjunction its probability"),
         ("0.3::a; b. query(a).", "give each option of a disjunction its probability"),
-        ("foo::x. query(x).", "foo::x: the probability is not a number"),
         ("0.5::a. query((a, a)).", "No clauses found for ',/2'"),
         ("0.5::a. :- module(m, [a/0]). query(a).", "'module' directive should appear at top"),
         ("0.7::a; 0.6::b. query(a). query(b).", "sum to 1 at most, not 1.3"),
@@ -439,8 +441,8 @@ def test_gradients_given_evidence() -> None:
 def test_evidence_where_rules_do_not_compile() -> None:
     rng = random.Random(0)
     clauses = [
-        " ; ".join(rng.choice(["", "\\+ "]) + f"x({v})" for v in rng.sample(range(60), 3))
-        for _ in range(100)
+        " ; ".join(rng.choice(["", "\\+ "]) + f"x({v})" for v in rng.sample(range(40), 3))
+        for _ in range(60)
     ]
     hard = "hard :- " + ", ".join(f"({clause})" for clause in clauses) + ".\n"
     text = (
@@ -449,9 +451,9 @@ def test_evidence_where_rules_do_not_compile() -> None:
         + "query(easy). query(a). query(hard). evidence(easy).\n"
     )
     with pytest.warns(RuntimeWarning, match="sampled: .*hard"):
-        program = Program(text, nodes=20_000, samples=2000)
+        program = Program(text, nodes=2_000, samples=2000)
     assert program.provenance == "sampled"  # what is asked, given what rests on all the rest
-    y = program(x=torch.full((2, 60), 0.5))
+    y = program(x=torch.full((2, len(program.instances["x"])), 0.5))
     assert y["easy"].tolist() == pytest.approx([1.0, 1.0])
     assert y.scores[:, y.values.index("a")].tolist() == pytest.approx([0.3 / 0.72] * 2, abs=0.05)
 

@@ -13,12 +13,14 @@ import warnings
 from collections.abc import Callable, Iterator
 
 import pytest
+import torch
 from hypothesis import HealthCheck, Phase, event, given, settings
 from hypothesis import strategies as st
 from problog import get_evaluatable
 from problog.errors import ProbLogError
 from problog.program import PrologString
 
+import byssus
 from byssus import ByssusError
 from byssus_problog import Program
 
@@ -292,6 +294,40 @@ def compare(text: str) -> None:
         assert not isinstance(found, ByssusError), (text, expected, str(found))
         approximate = {query: pytest.approx(p, abs=1e-6) for query, p in expected.items()}
         assert found == approximate, text
+
+
+def compare_worlds(text: str, provenance: str) -> None:
+    """All worlds of the concepts that are sampled give what the circuit gives, with evidence too."""
+    try:
+        with _quiet(), _at_most(10):
+            exact = Program(text, provenance="exact")
+            expected = exact()
+    except (ByssusError, _TooLong):
+        return
+    names = [concept.name for concept in exact._rules.ground.concepts]
+    with _quiet():
+        program = Program(
+            text,
+            provenance=provenance,
+            sampled=names[::2] if provenance == "mixed" else None,
+            worlds=byssus.exhaustive,
+            samples=5000,
+        )
+        try:
+            found = program()
+        except ByssusError as error:
+            assert "raise `samples`" in str(error), (text, str(error))
+            return
+    event("compared")
+    assert program.queries == exact.queries
+    torch.testing.assert_close(found.probs, expected.probs, atol=1e-5, rtol=0, msg=text)
+    assert found.coverage.item() == 1
+
+
+@settings(_SETTINGS, max_examples=_EXAMPLES // 2)
+@given(text=programs(), provenance=st.sampled_from(["sampled", "mixed"]))
+def test_all_worlds_of_random_programs(text: str, provenance: str) -> None:
+    compare_worlds(text, provenance)
 
 
 @settings(_SETTINGS, max_examples=_EXAMPLES)

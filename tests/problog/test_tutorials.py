@@ -140,6 +140,10 @@ _TUTORIALS = {
         "p(t1, w1, 0.5). p(t2, w1, 0.2). p(t2, w2, 0.7). p(t3, w2, 0.4).\n"
         "query(word(W)). query(active(T)). evidence(word(w2)).\n"
     ),
+    "inhibited effects": (
+        "0.5::smokes. 0.4::fit :- \\+ smokes. 0.8::fit.\n0.3::\\+ fit :- smokes.\n\\+ fit :- ill.\n"
+        "0.1::ill.\nquery(fit). query(smokes). evidence(ill, false).\n"
+    ),
     # Dice
     "rolling dice": _DICE + "sum(S) :- d1(A), d2(B), S is A + B.\nquery(sum(S)).",
     "dice given an even sum": _DICE
