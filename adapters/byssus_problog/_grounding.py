@@ -28,7 +28,7 @@ from ._database import LABEL, Database, Network
 from ._engine import Arguments, Engine
 from ._parameters import LABEL as TUNABLE
 from ._parameters import Parameters
-from ._reading import Choice, read
+from ._reading import Choice, as_written, read
 from ._source import Source
 from ._terms import bindings, order_key, to_python, to_term
 from ._tokens import CALL_TEST, OBSERVED, Call, Observed, Token, Touched, Value, tokens, values_in
@@ -463,6 +463,8 @@ class _Reader:
             raise self._grounder.source.error(
                 f"the inputs {inputs} of network {network.name} are not bound when it is used"
             )
+        if next(tokens(inputs), None) is not None:
+            raise Touched(*tokens(inputs))
         number = len(self.concepts)
         if isinstance(source, Value):
             self.tokens[source] = number
@@ -523,7 +525,7 @@ class _Reader:
         self.concepts.append(Concept(str(choice.name), len(probs), probs=tuple(probs)))
 
     def _probability(self, atom: Any) -> float:
-        label = atom.probability
+        label, name = atom.probability, as_written(atom.name)
         try:
             value = float(label.compute_value()) if isinstance(label, Term) else float(label)
         except (ProbLogError, TypeError, ValueError):
@@ -532,14 +534,14 @@ class _Reader:
             place = database.lineno(location) if database is not None and location else None
             file, line, column = place or _NOWHERE
             raise self._grounder.source.error(
-                f"{label}::{atom.name}: the probability is not a number; one that is learned is "
+                f"{label}::{name}: the probability is not a number; one that is learned is "
                 "t(_), or comes from a network: nn(network, [Input]) :: head",
                 line,
                 column,
                 file,
             ) from None
         if not 0.0 <= value <= 1.0:
-            raise ProbabilityError(f"{label}::{atom.name}: a probability lies between 0 and 1")
+            raise ProbabilityError(f"{label}::{name}: a probability lies between 0 and 1")
         return value
 
 

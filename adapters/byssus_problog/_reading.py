@@ -52,6 +52,9 @@ def read(formula: LogicFormula, keys: Iterable[Key]) -> tuple[dict[int, Node], l
 
 
 def _name(choice: dict[int, Any]) -> Any:
-    name = next(iter(choice.values())).name
-    # ProbLog's own name of an option is choice(clause, option, head, ...).
+    return as_written(next(iter(choice.values())).name)
+
+
+def as_written(name: Any) -> Any:
+    """The head that an atom stands for: ProbLog names it choice(clause, option, head, ...)."""
     return name.args[2] if getattr(name, "functor", None) == "choice" else name

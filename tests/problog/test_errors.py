@@ -16,6 +16,7 @@ from byssus import (
     BlackBoxError,
     BlackBoxOutputError,
     BlackBoxTimeout,
+    BudgetExceeded,
     ByssusError,
     CompilationLimit,
     ConceptError,
@@ -147,7 +148,7 @@ def test_files(tmp_path: Path) -> None:
     file.write_bytes(b"\xff\xfe")
     with pytest.raises(ProgramError, match="cannot read the program"):
         Program(file)
-    with pytest.raises(ProgramError, match="a path or a text, not NoneType"):
+    with pytest.raises(ProgramError, match="a path, a text or a LogicProgram, not NoneType"):
         Program(None)  # type: ignore[arg-type]
 
 
@@ -322,8 +323,12 @@ def test_a_predicate_of_the_same_name() -> None:
 
 
 def test_indecater_needs_affordable_calls() -> None:
-    text = DIGIT + "q(Z) :- digit(a, X), box(X, Z).\nquery(q(Z)).\n"
-    program = Program(text, [box(abs, budget=1)], estimator="indecater")
+    on_token = DIGIT + "q(Z) :- digit(a, X), box(X, Z).\nquery(q(Z)).\n"
+    program = Program(on_token, [box(abs, budget=1)], estimator="indecater")
+    with pytest.raises(BudgetExceeded, match="more are needed"):
+        program(digit=UNIFORM[:, :1])
+    on_value = DIGIT + "q(Z) :- digit(a, X), Y is 2 - X, box(Y, Z).\nquery(q(Z)).\n"
+    program = Program(on_value, [box(abs, budget=1)], estimator="indecater")
     with pytest.raises(ByssusError, match="indecater asks about worlds that were not sampled"):
         program(digit=UNIFORM[:, :1])
 
