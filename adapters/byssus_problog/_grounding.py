@@ -9,7 +9,7 @@ not made: the engine notes the arguments and the context in which they are asked
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -431,6 +431,11 @@ class _Reader:
 
     def read(self, keys: Iterable[Key], values: Iterable[Value]) -> None:
         self.nodes, choices = read(self._target, keys)
+        for choice in choices:
+            # It is another choice, or the same as another, as the token is one value or another.
+            seen = tuple(_chosen_by(choice))
+            if seen:
+                raise Touched(*seen)
         by_label: dict[str | None, list[Choice]] = {}
         for choice in choices:
             by_label.setdefault(_functor(choice), []).append(choice)
@@ -554,6 +559,14 @@ def _test(call: Call, other: Term, target: LogicFormula) -> Key:
     """The atom that holds where the answer of a call is a term."""
     key: Key = target.add_atom((CALL_TEST, str(call), str(other)), Term(CALL_TEST, call, other))
     return key
+
+
+def _chosen_by(choice: Choice) -> Iterator[Token]:
+    """The tokens in the substitution of a probabilistic clause."""
+    group = next(iter(choice.atoms.values())).group
+    if isinstance(group, tuple):
+        for term in group[1]:
+            yield from tokens(term)
 
 
 def _functor(choice: Choice) -> str | None:

@@ -230,9 +230,7 @@ class Outputs:
         if ground.bindings is not None and len(called) == 1 and None not in called:
             self.domain = boxes[called.pop()].output  # type: ignore[index]
         values: list[Hashable] = [
-            value
-            for value, term in zip(ground.values, self._terms, strict=True)
-            if term is None
+            value for value, term in zip(ground.values, self._terms, strict=True) if term is None
         ]
         self._open = True
         if self.domain is not None and self.domain.finite and self.domain.size <= _LISTED:

@@ -14,7 +14,7 @@ import torch
 from problog.logic import Constant, Term, Var
 from torch import Tensor, nn
 
-_TAKEN = nn.ParameterDict()
+_TAKEN = nn.ParameterDict()  # its attributes cannot name parameters
 
 LABEL = "$t"
 """An option of a tunable clause has the label `$t(clause, option, index...)`."""
@@ -62,14 +62,17 @@ class Tunable:
         """What is wrong with it, if anything."""
         wrong = [p for p in self.initial if p is not None and not 0 < p <= 1]
         if wrong:
-            return f"t({wrong[0]:g}): the first value of a tunable probability lies above 0"
+            return f"t({wrong[0]:g}): the first value of a tunable probability lies above 0, to 1"
         if self.free <= 1e-9 or self._left < -1e-9 or (None in self.initial and self._left <= 1e-9):
             return (
                 "the probabilities of a disjunction sum to 1 at most, and these leave nothing for "
                 "its tunable options"
             )
         if len(self.initial) == 1 and not self.remainder:
-            return "t(1) would never change: give another first value"
+            return (
+                f"t({self.initial[0]:g}) would never change, since it is all that is left: give "
+                "another first value"
+            )
         return None
 
     def logits(self, generator: torch.Generator | None) -> Tensor:

@@ -7,7 +7,15 @@ import torch
 from deepproblog.embeddings import OneHotEncoding
 from problog.logic import Constant
 
-from deepproblog_oracle import Classifier, ours, pair, query, same_answers, same_step
+from deepproblog_oracle import (
+    Classifier,
+    TrainObject,
+    ours,
+    pair,
+    query,
+    same_answers,
+    same_step,
+)
 
 DIGIT = "nn(net, [X], Y, [0,1,2,3,4,5,6,7,8,9]) :: digit(X, Y).\n"
 SMALL = "nn(net, [X], Y, [0,1,2]) :: digit(X, Y).\n"
@@ -295,3 +303,58 @@ def test_own_add() -> None:
     model = ours(program, {"net": Classifier(3)})
     (result,) = model.solve([query("add(i0, i1, Z)", 0, 1)])
     assert sum(map(float, result.result.values())) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("program", "queries"),
+    [
+        ("0.5 :: a; 0.5 :: b. c :- a, b. d :- a, a.", ["c", "d"]),
+        ("0.5 :: a; 0.5 :: b. 0.5 :: a; 0.5 :: b. c :- a, b. d :- a, a.", ["c", "d"]),
+        ("0.5 :: a(X); 0.5 :: b(X). c :- a(1), b(1). d :- a(1), b(2).", ["c", "d"]),
+        ("0.8 :: d(_). e :- d(1), d(2). f :- d(1), e.", ["e", "f", "d(7)"]),
+        ("0.6 :: a(_). 0.5 :: a(_). c :- a(1), a(2). d :- a(1), a(1).", ["c", "d"]),
+        ("1.0e-8 :: a; 1.0e-8 :: b; 0.5 :: c. q :- a. q :- b.", ["q"]),
+        ("0.99999999 :: a. 0.5 :: b. q :- a, b.", ["q"]),
+        ("t(1.0e-8) :: a; t(1.0e-8) :: b; t(0.99999998) :: c. q :- a. q :- b.", ["q"]),
+        ("1/4 :: a; 3/4 :: b. q :- a.", ["q", "b"]),
+        ("P :: a(X) :- b(X), P is X / 10. b(1). b(3).", ["a(X)", "a(3)"]),
+        ("a(X) :- X = 3.", ["a(X)", "a(3)", "a(4)"]),
+        ("a(X) :- member(X, [1, 2]), \\+ b(X). 0.3 :: b(1).", ["a(X)", "a(1)"]),
+        ("e(1, 2). 0.4 :: e(2, 3). p(X, Y) :- e(X, Y). p(X, Y) :- e(X, Z), p(Z, Y).", ["p(1, 3)"]),
+    ],
+)
+def test_programs_without_networks(program: str, queries: list[str]) -> None:
+    for cache in True, False:
+        models = pair(program, cache=cache)
+        same_answers(models, [query(text) for text in queries])
+
+
+def test_a_function_of_text() -> None:
+    models = pair("a(Text, I, Word) :- word(Text, I, Word).")
+    for model in models:
+        model.register_foreign(
+            lambda text, i: Constant(text.value.split(" ")[int(i)]), "word", 2, 1
+        )
+    queries = [query(f'a("one two three", {i}, X)') for i in range(3)]
+    answers = same_answers(models, queries)
+    assert len(answers) == 3
+    again = models.ours.solver.cache.get(queries[0])
+    assert again.from_cache
+
+
+def test_saturated_network() -> None:
+    """A probability that is 0 but for rounding: the loss stays finite, the gradient flows."""
+    module = Classifier(2)
+    module.load_state_dict(
+        {
+            "linear.weight": torch.zeros(2, 4),
+            "linear.bias": torch.tensor([0.0, -20.0]),
+        }
+    )
+    models = pair("nn(net, [X], Y, [a, b]) :: c(X, Y). r(X) :- \\+ c(X, a).", {"net": module})
+    queries = [query("c(i0, b)", 0), query("c(i0, a)", 0, p=0.0), query("r(i0)", 1, output=())]
+    same_answers(models, queries)
+    assert same_step(models, queries[:1]) > 10
+    # In DeepProbLog these are 1 - p and divided by a sum, which rounding makes 0 or not quite 1.
+    loss = TrainObject(models.ours).get_loss(queries, models.ours.solver.semiring.cross_entropy)
+    assert loss < 30

@@ -19,6 +19,9 @@ t(0.3) :: kind(0); t(0.1) :: kind(1); 0.4 :: kind(2).
 
 LITERALS = ["rain(X)", "rain(Y)", "coin(1)", "coin(2)", "noisy(1)", "noisy(2)"]
 LITERALS += [f"digit({x}, {v})" for x in "XY" for v in range(3)] + [f"kind({v})" for v in range(3)]
+OF_THE_ANSWER = [
+    f"{sign}{goal}" for sign in ("", "\\+ ") for goal in ("coin(Z)", "noisy(Z)", "Z > 1")
+]
 BINDING = ["digit(X, Z)", "digit(Y, Z)", "kind(Z)", "digit(X, A), digit(Y, B), Z is A + B"]
 
 pytestmark = pytest.mark.filterwarnings("ignore:Converting a tensor with requires_grad")
@@ -36,6 +39,7 @@ def programs(draw: st.DrawFn) -> str:
             body = [f"\\+ {literal}" if draw(st.booleans()) else literal for literal in some]
             binding = draw(st.sampled_from([*BINDING, *(["p(X, Y, Z)"] if name == "q" else [])]))
             body.insert(draw(st.integers(0, len(body))) if name == "p" else 0, binding)
+            body += draw(st.lists(st.sampled_from(OF_THE_ANSWER), max_size=1))
             lines.append(f"{name}(X, Y, Z) :- {', '.join(body)}.")
     return "\n".join(lines)
 

@@ -10,13 +10,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from problog import get_evaluatable
 from problog.extern import problog_export
+from problog.program import PrologFile
 from torch import Tensor
 
 import byssus
 from byssus import ByssusError, ConceptError, ProbabilityError, ProgramError
 from byssus_problog import Program
-from problog_reference import by_byssus, by_problog, check, check_refused
+from problog_reference import by_problog, check, check_refused
 
 _B = "0.5::b(1). 0.4::b(2). 0.3::b(3).\n"
 _E = "0.5::e(1, 2). 0.5::e(2, 1). 0.4::e(2, 3). 0.7::e(3, 1).\n"
@@ -273,7 +275,7 @@ def test_arithmetic() -> None:
     [
         ("0.5::a. p :- a, \\+ q. q :- a, \\+ p. query(p).", "\\+ p. query", "on its own negation"),
         ("0.5::b. a :- b. query(c).", "c).", "No clauses found for 'c/0'"),
-        ("0.5::b. foo::a :- b. query(a).", "foo::a", "foo::a: the probability is not a number; one"),
+        ("0.5::b. foo::a :- b. query(a).", "foo::a", "foo::a: the probability is not a"),
         ("?::b. a :- b. query(a).", "?::b", "the probability is not a number"),
         ("normal(0, 1)::a. query(a).", "normal", "the probability is not a number"),
         ("0.5::c. b(X) :- c. query(b(X)).", "b(X)).", "must get a value in its body"),
@@ -682,10 +684,18 @@ def test_programs_in_threads(tmp_path: Path) -> None:
         except BaseException as error:
             found[i] = error
 
+    # Without `by_problog` and `by_byssus`, which silence the whole process.
+    def ours(file: Path) -> object:
+        program = Program(file, provenance="exact")
+        return dict(zip(program.queries, program().probs[0].tolist(), strict=True))
+
+    def theirs(file: Path) -> object:
+        found = get_evaluatable().create_from(PrologFile(str(file))).evaluate()
+        return {str(query): p for query, p in found.items()}
+
     # one of ProbLog's own among them: two would disturb each other
     threads = [
-        threading.Thread(target=run, args=(i, by_byssus if i else by_problog))
-        for i in range(len(files))
+        threading.Thread(target=run, args=(i, ours if i else theirs)) for i in range(len(files))
     ]
     for thread in threads:
         thread.start()

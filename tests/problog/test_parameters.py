@@ -281,7 +281,7 @@ sounds :- alarm. sounds :- rings.
 """
 
 
-@pytest.mark.parametrize("hidden", [(), ("burglary",), ("burglary", "earthquake")])
+@pytest.mark.parametrize("hidden", [("burglary",), ("burglary", "earthquake")])
 def test_what_problogs_learning_from_interpretations_finds(hidden: tuple[str, ...]) -> None:
     rng = random.Random(1)
     examples = []
@@ -332,7 +332,7 @@ def test_parameters_and_a_network_learn_together() -> None:
         network.weight.fill_(1.0)
         network.bias.fill_(0.0)
     optimizer = torch.optim.Adam([*program.parameters(), *network.parameters()], 0.1)
-    for _ in range(150):
+    for _ in range(100):
         optimizer.zero_grad()
         loss = program(day=network(x).sigmoid()).loss(wet)
         loss.backward()

@@ -11,6 +11,7 @@ import os
 import signal
 import warnings
 from collections.abc import Callable, Iterator
+from math import prod
 
 import pytest
 import torch
@@ -64,7 +65,7 @@ class _Grammar:
         return options[self.number(0, len(options) - 1)]
 
     def program(self) -> str:
-        lines = [":- use_module(library(lists)).\n"]
+        lines = []
         for i in range(self.number(2, 4)):
             lines.append(self.facts(f"f{i}"))
         for level in range(1, self.number(2, 4)):
@@ -81,6 +82,8 @@ class _Grammar:
         if self.chance(30):
             lines.reverse()
         text = "".join(lines)
+        if "member(" in text or "sum_list(" in text:
+            text = f":- use_module(library(lists)).\n{text}"
         if self.chance(8):  # a slip of the pen
             at = self.number(0, len(text) - 1)
             text = text[:at] + self.pick("", "", "'", ",", "(", "X", "1") + text[at + 1 :]
@@ -296,8 +299,12 @@ def compare(text: str) -> None:
         assert found == approximate, text
 
 
+def _sampled(program: Program) -> list[int]:
+    return program._sampled_concepts(program._rules)
+
+
 def compare_worlds(text: str, provenance: str) -> None:
-    """All worlds of the concepts that are sampled give what the circuit gives, with evidence too."""
+    """All worlds of what is sampled give what the circuit gives, given evidence too."""
     try:
         with _quiet(), _at_most(10):
             exact = Program(text, provenance="exact")
@@ -313,18 +320,16 @@ def compare_worlds(text: str, provenance: str) -> None:
             worlds=byssus.exhaustive,
             samples=5000,
         )
-        try:
-            found = program()
-        except ByssusError as error:
-            assert "raise `samples`" in str(error), (text, str(error))
+        if prod(program._rules.ground.concepts[c].width for c in _sampled(program)) > 5000:
             return
+        found = program()
     event("compared")
     assert program.queries == exact.queries
     torch.testing.assert_close(found.probs, expected.probs, atol=1e-5, rtol=0, msg=text)
     assert found.coverage.item() == 1
 
 
-@settings(_SETTINGS, max_examples=_EXAMPLES // 2)
+@settings(_SETTINGS, max_examples=_EXAMPLES // 4)
 @given(text=programs(), provenance=st.sampled_from(["sampled", "mixed"]))
 def test_all_worlds_of_random_programs(text: str, provenance: str) -> None:
     compare_worlds(text, provenance)
