@@ -11,6 +11,8 @@ import torch
 from deepproblog.model import Model
 from torch import Tensor
 
+from byssus import ProbabilityError
+
 from ._rules import PARAMETERS, Rules
 from ._structure import Structure
 
@@ -46,9 +48,13 @@ class Learned:
         used = sorted({i for structure in structures for i in self._used(structure)})
         if not used:
             return [{} for _ in structures]
-        values = torch.tensor(
-            [float(self._model.parameters[i]) for i in used], device=device, requires_grad=True
-        )
+        numbers = [float(self._model.parameters[i]) for i in used]
+        for i, number in zip(used, numbers, strict=True):
+            if not 0.0 <= number <= 1.0:
+                raise ProbabilityError(
+                    f"model.parameters[{i}] is {number:g}: a probability lies between 0 and 1"
+                )
+        values = torch.tensor(numbers, device=device, requires_grad=True)
         optimizer = self._model.optimizer
 
         def pass_on(gradient: Tensor) -> None:

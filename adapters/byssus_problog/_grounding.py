@@ -234,25 +234,13 @@ class Grounder:
         found: set[str] = set()  # two queries may ask for the same
         with self.source.errors(self.boxes):
             if self._database is None or not self._database.lasting:
-                symbolic = self._is_symbolic if self.symbolic or observing else None
-                self._database = engine.prepare(
-                    Database.read(self.source, engine.get_builtins(), symbolic, self.boxes)
-                )
-                if self._database.declared:
-                    # The clauses before a declaration were read without it.
-                    self.symbolic |= not self.boxes
-                    self.boxes.update(self._database.declared)
-                    self._database = None
-                    return self._ground(known)
-                if self._database.has_data("semiring"):
-                    raise self.source.error(
-                        "the program has a semiring of its own (use_semiring of library(aproblog)),"
-                        " and a Program computes probabilities: run it with ProbLog"
-                    )
-                self.networks.update(self._database.networks)
-                for i, clause in enumerate(self._database.tunables):
-                    if not clause.index:
-                        self.parameters.name(i, clause, ())
+                self._database = self._prepare(engine, observing=observing)
+            if self._database.declared:
+                # The clauses before a declaration were read without it.
+                self.symbolic |= not self.boxes
+                self.boxes.update(self._database.declared)
+                self._database = None
+                return self._ground(known)
             database = self._database
             asked = self.queries
             if asked is None:
@@ -290,6 +278,23 @@ class Grounder:
         )
         return replace(ground, facts=facts)
 
+    def _prepare(self, engine: Engine, *, observing: bool) -> Database:
+        """Read the program."""
+        symbolic = self._is_symbolic if self.symbolic or observing else None
+        database: Database = engine.prepare(
+            Database.read(self.source, engine.get_builtins(), symbolic, self.boxes)
+        )
+        if database.has_data("semiring"):
+            raise self.source.error(
+                "the program has a semiring of its own (use_semiring of library(aproblog)), and a "
+                "Program computes probabilities: run it with ProbLog"
+            )
+        self.networks.update(database.networks)
+        for i, clause in enumerate(database.tunables):
+            if not clause.index:
+                self.parameters.name(i, clause, ())
+        return database
+
     def _register(
         self, engine: Engine, name: str, box: BlackBox, known: Callable[[str, Arguments], Any]
     ) -> None:
@@ -322,7 +327,10 @@ class Grounder:
                         place[2],
                         place[0],
                     )
-            if any(any(tokens(term)) for term in terms[:count]):
+            given = [token for term in terms[:count] for token in tokens(term)]
+            if any(isinstance(token, Observed) for token in given):
+                raise Touched(*given)
+            if given:
                 token = Call(name, terms[:count])
                 engine.ask(token, answered=True, about=about)
                 return self._answers(token, terms, about["target"])

@@ -60,9 +60,10 @@ def test_addition(cache: bool, named: bool) -> None:
         queries = [q.substitute() for q in queries]
     same_answers(models, queries)
     same_step(models, queries)
-    same_step(models, queries, loss="mse")
-    same_step(models, queries, negatives=True)
-    same_answers(models, [q.variable_output() for q in queries])
+    if cache and named:
+        same_step(models, queries, loss="mse")
+        same_step(models, queries, negatives=True)
+        same_answers(models, [q.variable_output() for q in queries])
 
 
 def test_ten_digits() -> None:
@@ -324,9 +325,7 @@ def test_own_add() -> None:
     ],
 )
 def test_programs_without_networks(program: str, queries: list[str]) -> None:
-    for cache in True, False:
-        models = pair(program, cache=cache)
-        same_answers(models, [query(text) for text in queries])
+    same_answers(pair(program), [query(text) for text in queries])
 
 
 def test_a_function_of_text() -> None:

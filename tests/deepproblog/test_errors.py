@@ -121,3 +121,10 @@ def test_a_failed_step_leaves_the_model_as_it_was() -> None:
     with pytest.raises(ConceptError):
         solve(model, "digit(i0, 1)", "digit(i2, 1)")
     solve(model, "digit(i0, 1)")
+
+
+def test_a_learned_probability_above_one() -> None:
+    model = ours("t(0.2) :: a.")
+    model.parameters[0] = 1.5
+    with pytest.raises(ProbabilityError, match=r"parameters\[0\] is 1\.5"):
+        solve(model, "a")

@@ -70,7 +70,9 @@ def test_declared_blackbox(tmp_path: Path) -> None:
     assert sum(p.item() for p in result.result.values()) == pytest.approx(1.0)
 
 
-@pytest.mark.parametrize("provenance", ["exact", "sampled", "mixed"])
+@pytest.mark.parametrize(
+    "provenance", ["exact", "sampled", pytest.param("mixed", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("program", [ADDITION, RULES], ids=["blackbox", "rules"])
 def test_learning(provenance: str, program: str) -> None:
     """Digits from their sums, through sampled worlds too."""

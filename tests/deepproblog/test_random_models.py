@@ -44,7 +44,7 @@ def programs(draw: st.DrawFn) -> str:
     return "\n".join(lines)
 
 
-@settings(max_examples=10)
+@settings(max_examples=8)
 @given(
     programs(),
     st.booleans(),

@@ -359,6 +359,12 @@ def test_what_rules_ask_of_an_observation_is_refused() -> None:
         Program(text, query=Term("big", Term("a"), observed(0)))
 
 
+def test_a_call_on_an_observation_is_refused() -> None:
+    text = NN + "s(X, Z) :- digit(X, A), half(Z, A)."
+    with pytest.raises(NotObservable, match="observation 0"):
+        Program(text, NUMBERS, query=Term("s", Term("a"), observed(0)))
+
+
 def test_observations_must_fit() -> None:
     program = Program(ADDITION, query=Term("addition", Term("a"), Term("b"), observed(0)))
     table = torch.full((2, 2, 10), 0.1)
