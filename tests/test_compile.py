@@ -47,8 +47,19 @@ def two_sums(variables: int, modulus: int) -> Formula:
     return Formula.from_graph([2] * variables, nodes, [add("and", *roots)])
 
 
+_others: set[int] = set()
+
+
+@pytest.fixture(autouse=True)
+def others() -> None:
+    """The processes that other tests have left running."""
+    _others.clear()
+    if sys.platform == "linux":
+        _others.update(children())
+
+
 def children(pid: int | str = "self") -> list[int]:
-    """The processes that a process has started and that still run."""
+    """The processes that a process has started and that still run, without those of `others`."""
     own = os.getpid() if pid == "self" else int(pid)
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
@@ -56,8 +67,9 @@ def children(pid: int | str = "self") -> list[int]:
             state, parent = stat.read_text().rsplit(")", 1)[1].split()[:2]
         except OSError:  # it has just ended
             continue
-        if int(parent) == own and state != "Z":
-            found.append(int(stat.parent.name))
+        number = int(stat.parent.name)
+        if int(parent) == own and state != "Z" and number not in _others:
+            found.append(number)
     return found
 
 

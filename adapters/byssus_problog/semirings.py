@@ -267,7 +267,12 @@ class ConceptSemiring(Semiring):  # type: ignore[misc]
     def batch(self) -> int:
         """The number of examples."""
         self.settle()
-        return self._batch[0]
+        if self._batch[0] > 1:
+            return self._batch[0]
+        # No label needed a tensor: what was given says how many examples there are.
+        tensors = (t for t in self._given.values() if isinstance(t, Tensor) and t.dim())
+        sizes = set(map(len, tensors)) - {1}
+        return sizes.pop() if len(sizes) == 1 else 1
 
     @property
     def like(self) -> Tensor:
