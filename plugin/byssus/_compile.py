@@ -110,7 +110,8 @@ def compile_formula(
         "minimize": minimize,
     }
     with _shown(progress) as show:
-        if memory is None and prod(formula.widths) <= _SMALL and len(formula.nodes) <= _SMALL:
+        worlds = prod(formula.widths[concept] for concept in formula.concepts)
+        if memory is None and worlds <= _SMALL and len(formula.nodes) <= _SMALL:
             diagram = _here(formula, job, budget, started, show)
             if diagram is not None:
                 return diagram

@@ -12,13 +12,23 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 
 from benchmarks.alternating import alternate, fastest
-from byssus import Concepts, Integer, Sampled, blackbox, independent
+from byssus import Concepts, Integer, List, Sampled, blackbox, independent
 
 problog = pytest.importorskip("problog", reason="programs are ProbLog's")
 
-from byssus_problog import Program  # noqa: E402
+from problog.engine import DefaultEngine  # noqa: E402
+from problog.program import PrologString  # noqa: E402
+
+from byssus_problog import Program, register  # noqa: E402
 
 BATCH, SAMPLES = 64, 100
+
+LEAF_CALL = """
+digits([], []).
+digits([I|Is], [D|Ds]) :- digit(I, D), digits(Is, Ds).
+sum(Z) :- digits({}, A), digits({}, B), add(A, B, Z).
+query(sum(_)).
+"""
 
 ADDITION = """
 nn(mnist_net, [X], Y, [0,1,2,3,4,5,6,7,8,9]) :: digit(X, Y).
@@ -198,3 +208,38 @@ def test_blackbox(benchmark: BenchmarkFixture, rounds: int, digits: int, provena
 
     benchmark.pedantic(step, rounds=3 * rounds, warmup_rounds=2)
     benchmark.extra_info["calls"] = add.calls
+
+
+@pytest.mark.parametrize("digits", [2, 16])
+def test_leaf_call(benchmark: BenchmarkFixture, rounds: int, digits: int) -> None:
+    """Two numbers added by a black box: grounding, where ProbLog calls it on all digits."""
+    names = [[f"{side}{i}" for i in range(digits)] for side in "ab"]
+    rules = LEAF_CALL.format(*(f"[{', '.join(side)}]" for side in names))
+    text = "nn(mnist_net, [X], Y, [0,1,2,3,4,5,6,7,8,9]) :: digit(X, Y).\n" + rules
+    number = List(Integer(0, 9), digits)
+
+    def add(a: tuple[int, ...], b: tuple[int, ...]) -> int:
+        return int("".join(map(str, a))) + int("".join(map(str, b)))
+
+    def ours() -> Program:
+        # Ten thousand tuples would be tabulated.
+        return Program(text, [blackbox(number, number, budget=9_999)(add)])
+
+    def theirs() -> None:
+        engine = DefaultEngine()
+        register(engine, blackbox(number, number)(add))
+        facts = "".join(
+            "; ".join(f"0.1 :: digit({name}, {d})" for d in range(10)) + ".\n"
+            for side in names
+            for name in side
+        )
+        engine.ground_all(engine.prepare(PrologString(facts + rules)))
+
+    if digits == 2:
+        comparison = alternate(ours, theirs, 1, (5, 1))
+        benchmark.extra_info.update(comparison.info("problog"))
+        assert comparison.ratio > 10
+    program = benchmark.pedantic(ours, rounds=rounds, warmup_rounds=1)
+    assert len(program._rules.ground.calls) == 1
+    seconds = fastest(lambda: program._grounder.ground(program._known), rounds)
+    benchmark.extra_info["ground_ms"] = 1e3 * seconds

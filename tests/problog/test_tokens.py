@@ -227,7 +227,7 @@ def test_two_numbers_of_sixteen_digits(provenance: str) -> None:
     Program(text, [add], provenance=provenance)  # what is imported at first is not counted
     start = time.perf_counter()
     program = Program(text, [add], provenance=provenance, samples=20)
-    assert time.perf_counter() - start < 1.0
+    assert time.perf_counter() - start < 5.0  # by values it would never end
     assert len(program._rules.ground.calls) == 1
     assert program.plan().calls == {"add": None}
     digits = torch.randint(10, (4, 32), generator=torch.Generator().manual_seed(1))
