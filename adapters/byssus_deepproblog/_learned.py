@@ -54,14 +54,16 @@ class Learned:
                 raise ProbabilityError(
                     f"model.parameters[{i}] is {number:g}: a probability lies between 0 and 1"
                 )
-        values = torch.tensor(numbers, device=device, requires_grad=True)
+        # A hook on a leaf would be called by each of two nested backward passes.
+        values = torch.tensor(numbers, device=device, requires_grad=True) * 1.0
         optimizer = self._model.optimizer
 
         def pass_on(gradient: Tensor) -> None:
             for i, part in zip(used, gradient, strict=True):
                 optimizer.add_parameter_gradient(i, part)
 
-        values.register_hook(pass_on)  # type: ignore[no-untyped-call]
+        if values.requires_grad:  # it does not under torch.no_grad()
+            values.register_hook(pass_on)  # type: ignore[no-untyped-call]
         places = {parameter: place for place, parameter in enumerate(used)}
         return [dict(self._tables(structure, values, places)) for structure in structures]
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from deepproblog.model import Model
-from deepproblog.network import Network
 from problog.logic import Constant, Term, term2list
 from torch import Tensor
 
@@ -21,16 +20,22 @@ class Evaluation:
 
     Args:
         model: the networks are its.
+        declared: what the program calls them; see `Rules`.
     """
 
-    def __init__(self, model: Model) -> None:
-        self._model = model
+    def __init__(self, model: Model, declared: Mapping[str, tuple[str, list[Term] | None]]) -> None:
+        self._model, self._declared = model, declared
         self._rows: dict[str, dict[Arguments, int]] = {}
         self._outputs: dict[str, Tensor] = {}
 
     def ask(self, network: str, arguments: Arguments) -> int:
         """The row of the network's output for these arguments."""
-        rows = self._rows.setdefault(network, {})
+        if network not in self._declared:
+            raise ConceptError(
+                f"network {network} is declared in a file that the program consults, and a model "
+                "knows the networks of its own program alone: declare it there"
+            )
+        rows = self._rows.setdefault(self._declared[network][0], {})
         return rows.setdefault(arguments, len(rows))
 
     @property
@@ -55,35 +60,36 @@ class Evaluation:
 
     def output(self, network: str, rows: Sequence[int]) -> Tensor:
         """The network's output in these rows: `(rows, values)`, or `(rows,)` for a fact."""
-        output = self._outputs[network]
+        name, values = self._declared[network]
+        output = self._outputs[name]
+        if values is None:
+            output = output.flatten(1)[:, 0] if output.dim() > 1 else output
+        elif output.dim() != 2 or output.shape[1] != len(values):
+            raise ShapeError(
+                f"network {name} gives {tuple(output.shape[1:])} numbers for an input; the "
+                f"program declares the values {values}: it must give the probability of each, "
+                f"({len(values)},)"
+            )
         if len(rows) == len(output) and all(i == row for i, row in enumerate(rows)):
             return output
         return output.index_select(0, torch.tensor(rows, device=output.device))
 
     def _rows_of(self, name: str, asked: Mapping[Arguments, int]) -> Tensor:
-        network = network_of(self._model, name)
         output = call(self._model, name, asked)
         if not isinstance(output, Tensor):
-            output = torch.stack(list(output))
+            try:
+                output = torch.stack([torch.as_tensor(row) for row in output])
+            except (TypeError, ValueError, RuntimeError) as error:
+                raise ShapeError(
+                    f"network {name} gives {type(output).__name__}, {error}: it must give a tensor "
+                    "of probabilities"
+                ) from error
         if len(output) != len(asked):
             raise ShapeError(
                 f"network {name} gives {len(output)} rows for {len(asked)} inputs: with "
                 "batching=True it is given all inputs of a batch and has a row for each"
             )
-        if network.domain is None:  # a fact
-            return output.flatten(1)[:, 0] if output.dim() > 1 else output
-        if output.dim() != 2 or output.shape[1] != len(network.domain):
-            raise ShapeError(
-                f"network {name} gives {tuple(output.shape[1:])} numbers for an input; the "
-                f"program declares the values {network.domain}: it must give the probability of "
-                f"each, ({len(network.domain)},)"
-            )
         return output
-
-
-def network_of(model: Model, name: str) -> Network:
-    """A network by the name that rules have for it; DeepProbLog keeps the quotes of `'A b'`."""
-    return model.networks[name if name in model.networks else f"'{name}'"]
 
 
 def call(model: Model, name: str, asked: Iterable[Arguments]) -> Any:
@@ -92,7 +98,7 @@ def call(model: Model, name: str, asked: Iterable[Arguments]) -> Any:
     Raises:
         ConceptError: the network does not take what the program gives it.
     """
-    network = network_of(model, name)
+    network = model.networks[name]
     arguments = [list(each) for each in asked]
     try:
         return network(arguments)

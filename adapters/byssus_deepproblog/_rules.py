@@ -21,12 +21,15 @@ from problog.logic import (
     Or,
     Term,
     Var,
+    is_list,
     list2term,
+    term2list,
 )
 from problog.program import SimpleProgram
 
 from byssus import ConceptError, ProgramError
 from byssus.errors import listed
+from byssus_problog._terms import to_python
 
 PARAMETERS = "$parameters"
 """The network of the learned facts: of the input i it says `model.parameters[i]`."""
@@ -50,6 +53,8 @@ class Rules:
         stock: the same for `ExactEngine`.
         disjunctions: for each learned annotated disjunction, as a network's name, its
             probabilities: numbers, and parameters by their position in `model.parameters`.
+        declared: for each network of the program, the model's network, and its values; None
+            for a fact.
         defined: the predicates that the program defines.
         eager: the predicates that only DeepProbLog's own grounding knows.
         nameless: whether the names of tensors do not matter to the rules.
@@ -59,10 +64,12 @@ class Rules:
     program: SimpleProgram
     stock: SimpleProgram
     disjunctions: dict[str, tuple[float | int, ...]] = field(default_factory=dict)
+    declared: dict[str, tuple[str, list[Term] | None]] = field(default_factory=dict)
     defined: set[str] = field(default_factory=set)
     eager: set[str] = field(default_factory=lambda: {f"{EAGER}/0"})
     nameless: bool = True
     lists: bool = False
+    _aliases: dict[tuple[str, str], str] = field(default_factory=dict)
 
     @classmethod
     def read(cls, program: Iterable[Term], networks: Mapping[str, Network]) -> Rules:
@@ -148,10 +155,26 @@ class Rules:
             _, inputs, output = label.args
             tensor = Term("tensor", Term("nn", label.args[0], inputs))
             yield _clause(_bound(head.with_probability(None), output, tensor), body)
-        elif label.arity == 4 and networks[name].k is not None:
+        elif (label.arity == 4 and networks[name].k is not None) or not is_list(label.args[1]):
             yield _clause(head.with_probability(None), Term(f"'{EAGER}'"))
         else:
-            yield statement
+            alias = self._declare(name, label)
+            network = label.with_args(Term(f"'{alias}'"), *label.args[1:])
+            yield _clause(head.with_probability(network), body)
+
+    def _declare(self, name: str, label: Term) -> str:
+        """The program's name for a network, one for each list of values that it has there."""
+        values = label.args[3] if label.arity == 4 else Term("[]")
+        known = sum(network == name for network, _ in self.declared.values())
+        plain = str(to_python(label.args[0]))
+        alias = self._aliases.setdefault(
+            (name, str(values)), f"{plain}${known}" if known else plain
+        )
+        self.declared[alias] = (
+            name,
+            (term2list(values, deep=False) if is_list(values) else []) or None,
+        )
+        return alias
 
     def _disjunction(self, statement: Term) -> Iterator[Term]:
         """Learned probabilities of a disjunction become the output of one network.

@@ -16,6 +16,7 @@ from byssus import BlackBox, ByssusError
 from byssus.errors import listed
 from byssus_problog import Program
 from byssus_problog._source import Source
+from byssus_problog.program import _named
 
 from ._rules import Rules
 from ._structure import TemplateProgram
@@ -35,7 +36,8 @@ class Engine(ExactEngine):  # type: ignore[misc]
     uses `ExactEngine`. What a batch's queries share is grounded and compiled once, each network is
     called once on the distinct inputs of the batch, and losses are passed back together. Predicates
     that compute while they are grounded (`rbf`, `embed` and DeepProbLog's other tensor predicates,
-    functions that are registered, networks with `k=`) are left to DeepProbLog, query by query.
+    plain functions that are registered, networks with `k=`) are left to DeepProbLog, query by
+    query.
 
     Args:
         model: the model.
@@ -67,14 +69,19 @@ class Engine(ExactEngine):  # type: ignore[misc]
             raise ByssusError(f"Engine has no argument {listed(unknown)}; there are {known}")
         super().__init__(model)
         self.provenance = provenance
-        self._boxes = blackboxes if isinstance(blackboxes, Mapping) else list(blackboxes)
+        self._boxes = _named(blackboxes)
         self._options = options
 
     def prepare(self, db: LogicProgram) -> LogicProgram:
         """Translate the model's program; called by `model.set_engine`."""
         self.rules = Rules.read(db, self.model.networks)
         with Source("").errors({}):
-            return super().prepare(self.rules.stock)
+            try:
+                return super().prepare(self.rules.stock)
+            except Exception:
+                # Where ours finds fault with the program too, it says more of it.
+                Program(self.rules.program, self._boxes, query=Term("true"))
+                raise
 
     def register_foreign(
         self, func: Callable[..., Any], function_name: str, arity_in: int, arity_out: int
@@ -95,10 +102,17 @@ class Engine(ExactEngine):  # type: ignore[misc]
             super().register_foreign_nondet(func, function_name, arity_in, arity_out)
 
     def _admits(self, function: Callable[..., Any], name: str, arity: int) -> bool:
-        """Note a predicate, unless it is DeepProbLog's and the program has its own of this name."""
+        """Note a predicate; say whether DeepProbLog is to know it.
+
+        Not a black box, nor its own predicate where the program has one of this name.
+        """
         # Model.set_engine makes a solver of DeepProbLog's and then registers its predicates.
         if not isinstance(self.model.solver, BatchSolver):
             self.model.solver = BatchSolver(self.model.solver, self)
+        if isinstance(function, BlackBox):
+            self._boxes[name] = function
+            self.model.solver.forget()
+            return False
         signature = f"{name}/{arity}"
         if (
             signature in self.rules.defined

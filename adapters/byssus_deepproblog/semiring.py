@@ -35,7 +35,7 @@ class Batch:
         self._gradient: dict[int, float] = {}
         self._waiting: set[int] = set()
         self.values: list[float] = probs.tolist()
-        self.scalars: tuple[Tensor, ...] = probs.unbind()
+        self.scalars: tuple[Tensor, ...] = _apart(probs).unbind()
 
     def expect(self, result: Answers) -> None:
         """A result that is to have a loss."""
@@ -63,6 +63,43 @@ class Batch:
             self._pending.remove(self)
         # More may be noted later, and users may pass back losses of their own.
         self._probs.backward(gradient, retain_graph=True)  # type: ignore[no-untyped-call]
+
+
+class _Apart(torch.autograd.Function):
+    """The probabilities, whose graph outlives a backward pass.
+
+    Under DeepProbLog each query has a graph of its own, so a project that passes its own losses
+    back one after the other need not say `retain_graph=True`.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, held: list[Tensor], *leaves: Tensor) -> Tensor:
+        (ctx.probs,), ctx.leaves = held, leaves
+        return held[0].detach()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        how = {"retain_graph": True, "create_graph": torch.is_grad_enabled()}
+        return None, *torch.autograd.grad(ctx.probs, ctx.leaves, gradient, allow_unused=True, **how)
+
+
+def _apart(probs: Tensor) -> Tensor:
+    """The same numbers, for `_Apart`: as a function of the leaves of their graph."""
+    if probs.grad_fn is None:
+        return probs
+    leaves: list[Tensor] = []
+    seen: set[Any] = {probs.grad_fn}
+    stack: list[Any] = [probs.grad_fn]
+    while stack:
+        node = stack.pop()
+        if hasattr(node, "variable"):
+            leaves.append(node.variable)
+        for following, _ in node.next_functions:
+            if following is not None and following not in seen:
+                seen.add(following)
+                stack.append(following)
+    apart: Tensor = _Apart.apply([probs], *leaves)  # type: ignore[no-untyped-call]
+    return apart
 
 
 class Answers(Result):  # type: ignore[misc]

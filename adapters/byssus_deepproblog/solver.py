@@ -15,6 +15,7 @@ from deepproblog.semiring import Result
 from deepproblog.semiring.graph_semiring import GraphSemiring
 from deepproblog.solver import Solver
 from problog.engine import UnknownClause
+from problog.errors import ProbLogError
 from problog.formula import LogicFormula
 from problog.logic import Term
 from torch import Tensor
@@ -22,6 +23,7 @@ from torch import Tensor
 from byssus import ByssusError, ConceptError, Distribution, ProgramError
 from byssus.errors import listed
 from byssus_problog import NotObservable
+from byssus_problog._source import Source
 from byssus_problog._terms import to_python
 from byssus_problog._tokens import OBSERVED
 from byssus_problog.program import NoAnswer
@@ -179,9 +181,13 @@ class BatchSolver(Solver):  # type: ignore[misc]
         store = self.engine.tensor_store.tensor_store
         tensors = len(store)
         started = time.perf_counter()
-        ground = self.engine.engine.ground(
-            self.program, query.query, label=LogicFormula.LABEL_QUERY
-        )
+        try:
+            ground = self.engine.engine.ground(
+                self.program, query.query, label=LogicFormula.LABEL_QUERY
+            )
+        except ProbLogError as error:
+            with Source("").errors({}):
+                raise error
         seconds = time.perf_counter() - started
         circuit = ArithmeticCircuit(
             ground, self.semiring, ground_time=seconds, sdd_auto_gc=self.sdd_auto_gc
@@ -215,7 +221,7 @@ class BatchSolver(Solver):  # type: ignore[misc]
         self.engine.tensor_store.clear()
         results: list[Result | None] = [None] * len(batch)
         groups: dict[int, _Group] = {}
-        evaluation = Evaluation(self.model)
+        evaluation = Evaluation(self.model, self.engine.rules.declared)
         for place, query in enumerate(batch):
             structure, binding = self._bind(query)
             if structure is None or not self._learned.fits(structure):

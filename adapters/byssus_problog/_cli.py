@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from problog.util import format_dictionary
 
-from byssus import ByssusError
+from byssus import ByssusError, Marginals
 from byssus.errors import listed
 
 from .program import NoAnswer, Program
@@ -32,6 +32,8 @@ def run(options: argparse.Namespace) -> None:
                 Path(options.file),
                 provenance=options.provenance,
                 samples=options.samples,
+                # Distinct worlds are off by the mass not seen, frequencies by 1/sqrt(samples).
+                estimator=Marginals(1 - max(options.samples, 1) ** -0.5),
                 generator=generator,
                 nodes=options.nodes,
                 seconds=options.seconds,
@@ -57,7 +59,7 @@ def _evaluate(program: Program) -> tuple[dict[str, float], float]:
             "have: give them to byssus_problog.Program, from Python"
         )
     result = program()
-    found = dict(zip(program.queries, result.probs[0].tolist(), strict=True))
+    found = dict(zip(program.queries, result.scores[0].tolist(), strict=True))
     return {**dict.fromkeys(program.unanswered, 0.0), **found}, result.lost[0].item()
 
 

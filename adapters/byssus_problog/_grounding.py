@@ -530,9 +530,11 @@ class _Reader:
             self.nodes[number] = ("literal", (len(self.concepts), position))
         total = sum(probs)
         if total > 1 + 1e-9:
-            raise ProbabilityError(
-                f"the probabilities of the disjunction of {choice.name} sum to {total:g}, above 1"
+            message = (
+                f"the probabilities of the disjunction of {choice.name} sum to {total:g}, above 1: "
+                "divide them by their sum"
             )
+            raise ProbabilityError(str(self._error(message, atom.probability)))
         if total < 1 - 1e-9:  # else there is no world in which none of them holds
             probs.append(1.0 - total)
         self.concepts.append(Concept(str(choice.name), len(probs), probs=tuple(probs)))
@@ -542,20 +544,26 @@ class _Reader:
         try:
             value = float(label.compute_value()) if isinstance(label, Term) else float(label)
         except (ProbLogError, TypeError, ValueError):
-            database = self._grounder._database
-            location = getattr(label, "location", None)
-            place = database.lineno(location) if database is not None and location else None
-            file, line, column = place or _NOWHERE
-            raise self._grounder.source.error(
+            raise self._error(
                 f"{label}::{name}: the probability is not a number; one that is learned is "
                 "t(_), or comes from a network: nn(network, [Input]) :: head",
-                line,
-                column,
-                file,
+                label,
             ) from None
         if not 0.0 <= value <= 1.0:
-            raise ProbabilityError(f"{label}::{name}: a probability lies between 0 and 1")
+            message = (
+                f"{label}::{name}: a probability lies between 0 and 1; mend what it is computed "
+                "from, or keep it apart by a test, P =< 1"
+            )
+            raise ProbabilityError(str(self._error(message, label)))
         return value
+
+    def _error(self, message: str, label: Any) -> ProgramError:
+        """An error at the place of a label."""
+        database = self._grounder._database
+        location = getattr(label, "location", None)
+        place = database.lineno(location) if database is not None and location else None
+        file, line, column = place or _NOWHERE
+        return self._grounder.source.error(message, line, column, file)
 
 
 def observation(number: int) -> str:

@@ -96,6 +96,9 @@ class Anything(Float):
     def _same(self, target: Any, value: Any) -> bool:
         return Domain._same(self, target, value)
 
+    def __repr__(self) -> str:
+        return f"the values of type {self.name}" if self.name else "all values"
+
     def convert(self, value: Any) -> Any:
         """A value of rules as a value of the type."""
         if self.name == "str":

@@ -163,7 +163,14 @@ class CircuitFormula(Evaluatable):  # type: ignore[misc]
         """The labels of atoms, and of negated atoms with a minus before their number."""
         found = dict(self.formula.get_weights())
         for name, weight in weights.items():
-            key = name if isinstance(name, int) else self.formula.get_node_by_name(name)
+            try:
+                key = name if isinstance(name, int) else self.formula.get_node_by_name(name)
+            except KeyError:
+                named = listed(str(known) for known, _ in self.formula.get_names())
+                raise ConceptError(
+                    f"weights= names {name}, and the ground program has {named}: take it away, or "
+                    "ask for what needs it"
+                ) from None
             if key:
                 found.pop(abs(key), None)
                 found[key] = weight

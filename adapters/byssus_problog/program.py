@@ -40,6 +40,7 @@ from byssus import (
     ProgramError,
     Progress,
     Sampled,
+    ShapeError,
     Store,
     Worlds,
     independent,
@@ -786,7 +787,17 @@ class Program(nn.Module):
 
     def _draw(self, rules: _Rules, given: Mapping[str, Any]) -> tuple[Concepts, Worlds]:
         inputs = self._inputs if rules is self._rules else self._find_inputs(rules)
-        concepts = Concepts(self._weights(inputs, given), rules.formula.widths)
+        try:
+            weights = self._weights(inputs, given)
+        except (ShapeError, ConceptError) as error:
+            if inputs.instances == self._inputs.instances:
+                raise
+            raise type(error)(
+                f"{error}. Answers of black boxes have led to more instances than `instances` "
+                "had; name all that may come, as Program(..., instances="
+                f"{ {name: list(some) for name, some in inputs.instances.items()} })"
+            ) from error
+        concepts = Concepts(weights, rules.formula.widths)
         chosen = self._sampled_concepts(rules)
         if len(chosen) == len(concepts.widths):
             return concepts, self.worlds(concepts, self.samples, self.generator)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from byssus import _sdd
-from byssus._weights import denormalized, normalized
+from byssus._weights import denormalized, normalized, once
 
 _SLACK = 256  # so many elements that are there for the shape alone cost less than another operation
 
@@ -107,7 +107,7 @@ class Evaluation(torch.autograd.Function):
         return result.t().reshape(*batch, len(roots))
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @once
     def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
         padded, totals, nodes, roots, owner, sampled = ctx.saved_tensors
         rows = padded.shape[1]

@@ -8,8 +8,33 @@ what the diagram did not pass on to them is due to their total.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
+
+from byssus.errors import ByssusError
+
+
+def once(backward: Callable[..., Any]) -> Callable[..., Any]:
+    """A backward pass that is not differentiated itself.
+
+    torch's own `once_differentiable` has the second pass raise, but `torch.autograd.grad` leaves
+    that out, and would silently give second derivatives that lack a term.
+    """
+
+    @functools.wraps(backward)
+    def checked(ctx: Any, *gradients: Tensor) -> Any:
+        if torch.is_grad_enabled():
+            raise ByssusError(
+                "a circuit has first derivatives only: leave create_graph=True out of the "
+                "backward pass"
+            )
+        return backward(ctx, *gradients)
+
+    return checked
 
 
 def normalized(

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from byssus import _sdd, _vtree
 from byssus._compile import Progress, check_limits
 from byssus._products import Evaluation, Group, grouped
-from byssus._weights import denormalized, normalized
+from byssus._weights import denormalized, normalized, once
 from byssus.errors import ShapeError
 from byssus.formula import Formula
 from byssus.store import Store, find_store
@@ -349,7 +349,7 @@ class _Evaluation(torch.autograd.Function):
         return result.t().reshape(*batch, len(roots))
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @once
     def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
         columns, totals, nodes, roots, owner, sampled = ctx.saved_tensors
         rows = columns.shape[1]

@@ -357,3 +357,57 @@ def test_saturated_network() -> None:
     # In DeepProbLog these are 1 - p and divided by a sum, which rounding makes 0 or not quite 1.
     loss = TrainObject(models.ours).get_loss(queries, models.ours.solver.semiring.cross_entropy)
     assert loss < 30
+
+
+def test_one_network_with_several_lists_of_values() -> None:
+    """And once as a fact: the network is called once, its outputs read in several ways."""
+    program = """
+nn(net, [X], Y, [0, 1, 2]) :: digit(X, Y).
+nn(net, [X], Y, [x, y, z]) :: letter(X, Y).
+nn(net, [X], Y, [x, y, z]) :: again(X, Y).
+nn(net, [X]) :: first(X).
+q(X, Y, R) :- digit(X, 1), letter(Y, R).
+q(X, Y, none) :- \\+ digit(X, 1), again(Y, x), first(X).
+"""
+    models = pair(program, {"net": Classifier(3)})
+    queries = [
+        query("q(i0, i0, y)", 0),
+        query("q(i0, i1, x)", 0, 1),
+        query("q(i0, i1, none)", 2, 1),
+    ]
+    same_answers(models, queries)
+    same_step(models, queries)
+
+
+def test_a_network_with_a_body() -> None:
+    """DeepProbLog does not translate it; here each solution of the body is a choice."""
+    program = """
+0.4 :: on(X).
+nn(net, [X], Y, [0, 1, 2]) :: digit(X, I, Y) :- between(1, 2, I), on(I).
+q(X, Z) :- digit(X, 1, A), digit(X, 2, B), Z is A + B.
+q(X, none) :- \\+ digit(X, 1, _).
+"""
+    model = ours(program + "nn(net, [X], Y, [0, 1, 2]) :: plain(X, Y).", {"net": Classifier(3)})
+    asked = [query(f"plain(i0, {v})", 0) for v in range(3)]
+    asked += [query("q(i0, 3)", 0), query("q(i0, none)", 0)]
+    _, one, two, three, none = (float(*r.result.values()) for r in model.solve(asked))
+    assert three == pytest.approx(0.4**2 * 2 * one * two, abs=1e-6)
+    assert none == pytest.approx(0.6, abs=1e-6)
+
+
+def test_inputs_that_the_rules_put_together() -> None:
+    """A network whose inputs are a variable, a list when it is used."""
+    models = pair("nn(net, L, Y, [0, 1, 2]) :: digit(L, Y). q(X, Y) :- L = [X], digit(L, Y).",
+                  {"net": Classifier(3)}, cache=False)  # fmt: skip
+    queries = [query("q(i0, 1)", 0), query("q(i0, 2)", 1)]
+    same_answers(models, queries)
+    same_step(models, queries)
+
+
+def test_lists_of_numbers_as_output() -> None:
+    class Plain(torch.nn.Module):
+        def forward(self, _: torch.Tensor) -> list[float]:
+            return [0.2, 0.3, 0.5]
+
+    models = pair(SMALL, {"net": Plain()}, batching=False)
+    same_answers(models, [query("digit(i0, 1)", 0), query("digit(i0, 2)", 1)])

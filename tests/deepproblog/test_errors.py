@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -84,6 +85,7 @@ def test_unknown_tensor_source() -> None:
         ("t(0.2) :: q(X); t(0.3) :: r(X) :- digit(X, 1).", "disjunction that has a body"),
         ("between(X, Y, Z) :- digit(X, 1).", "between/3"),
         ("nn(net, [X], Y, [0, 1, 2], extra) :: q(X).", "is declared as nn"),
+        ("nn(net, [X], Y, abc) :: q(X, Y).", "the values of an nn declaration are a list"),
     ],
 )
 def test_faults_of_the_program(program: str, message: str) -> None:
@@ -128,3 +130,33 @@ def test_a_learned_probability_above_one() -> None:
     model.parameters[0] = 1.5
     with pytest.raises(ProbabilityError, match=r"parameters\[0\] is 1\.5"):
         solve(model, "a")
+
+
+def test_a_library_of_another_prolog() -> None:
+    with pytest.raises(ProgramError, match=r"no library\(clpfd\): the libraries are"):
+        ours(":- use_module(library(clpfd)). q(1).")
+
+
+@pytest.mark.parametrize("output", [None, {"a": 1}, "text"])
+def test_no_tensor(output: Any) -> None:
+    class Other(nn.Module):
+        def forward(self, _: Tensor) -> Any:
+            return output
+
+    with pytest.raises(ShapeError, match=r"net gives \w+, .*: it must give a tensor"):
+        solve(ours(SMALL, {"net": Other()}), "digit(i0, 1)")
+
+
+def test_errors_of_deepproblog_s_own_grounding() -> None:
+    model = ours("q(X) :- rbf(X, X, _), nope(X).")
+    with pytest.raises(ProgramError, match="nope/1"):
+        solve(model, "q(i0)")
+
+
+def test_a_network_in_a_consulted_file(tmp_path: Path) -> None:
+    """DeepProbLog translates the declarations of the model's own program alone."""
+    file = tmp_path / "digits.pl"
+    file.write_text(SMALL)
+    model = ours(f":- consult('{file}').\nq(X) :- digit(X, 1).", {"net": Classifier(3)})
+    with pytest.raises(ConceptError, match="net is declared in a file that the program consults"):
+        solve(model, "q(i0)")

@@ -15,9 +15,20 @@ from deepproblog.query import Query
 from deepproblog.train import train_model
 from problog.logic import Constant, Term, list2term
 
+from byssus import ByssusError
 from byssus_deepproblog.semiring import BatchSemiring
 from byssus_deepproblog.solver import BatchSolver
-from deepproblog_oracle import Classifier, Model, Pair, ours, pair, query
+from deepproblog_oracle import (
+    Classifier,
+    Model,
+    Pair,
+    gradients,
+    ours,
+    pair,
+    query,
+    same_answers,
+    same_step,
+)
 
 PROGRAM = """
 nn(net, [X], Y, [0,1,2]) :: digit(X, Y).
@@ -226,3 +237,40 @@ multi_addition(Xs, Ys, [C|Rs]) :- add(Xs, Ys, 0, C, Rs).
     losses = list(trained.logger.log_data["loss"].values())
     assert losses[-1] < losses[0] - 1
     assert len(model.solver._structures) == 1
+
+
+def test_losses_of_one_s_own_query_by_query(models: Pair) -> None:
+    """Each passed back by itself; and gradients asked for by name."""
+    texts = ["addition(i0, i1, 2)", "addition(i0, i1, 3)", "upside_down", "addition(i0, i1, 1)"]
+    found = []
+    for model in models:
+        for result in model.solve([query(text, 0, 1) for text in texts]):
+            (p,) = result.result.values()
+            (-p.log()).backward()
+        found.append(gradients(model))
+    for name, theirs in found[0].items():
+        torch.testing.assert_close(found[1][name], theirs, atol=1e-6, rtol=1e-5, msg=name)
+    again = []
+    for model in models:
+        (result,) = model.solve([query(texts[0], 0, 1)])
+        (p,) = result.result.values()
+        again.append(torch.autograd.grad(p.log(), list(model.networks["net"].parameters())))
+    for theirs, mine in zip(*again, strict=True):
+        torch.testing.assert_close(mine, theirs, atol=1e-6, rtol=1e-5)
+
+
+def test_second_derivatives_are_refused(models: Pair) -> None:
+    """By an error: `torch.autograd.grad` would leave out what has none."""
+    (result,) = models.ours.solve([query("addition(i0, i1, 2)", 0, 1)])
+    (p,) = result.result.values()
+    parameters = list(models.ours.networks["net"].parameters())
+    with pytest.raises(ByssusError, match="leave create_graph=True out"):
+        torch.autograd.grad(p.log(), parameters, create_graph=True)
+
+
+def test_without_gradients(models: Pair) -> None:
+    """Under `torch.no_grad()` the same probabilities; and gradients again after it."""
+    asked = [query("addition(i0, i1, 2)", 0, 1), query("upside_down")]
+    with torch.no_grad():
+        same_answers(models, asked)
+    same_step(models, asked)

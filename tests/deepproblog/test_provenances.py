@@ -163,3 +163,13 @@ total(L, Z, W) :- total(L, Z), digit(i0, W).
         assert all(str(answer.args[0]).startswith(f"[tensor(images({k})), ") for answer in result)
         assert all(0 <= int(answer.args[1]) <= 20 for answer in result)
     assert len(model.solver._structures) == 1
+
+
+def test_registered_blackbox() -> None:
+    """`model.register_foreign` of a black box: it is called on the whole batch, each tuple once."""
+    module = Classifier(3)
+    white, black = ours(RULES, {"net": module}), ours(ADDITION, {"net": module})
+    black.register_foreign(total, "total", 2, 1)
+    expected = probabilities(white, ALL_PAIRS)
+    assert probabilities(black, ALL_PAIRS) == pytest.approx(expected, abs=1e-5)
+    assert not black.solver._circuits

@@ -134,6 +134,22 @@ def test_probabilities_that_are_computed() -> None:
         Program("P::a(P) :- b(P). b(2).\nquery(a(X)).\n")
     with pytest.raises(ProbabilityError, match=r"sum to 1.5, above 1"):
         Program("P::a; P::c :- b(P). b(0.75).\nquery(a). query(c).\n")
+    for text in (
+        "P::a :- b(P).\nb(1.5).\nquery(a).",
+        "P::a; P::c :- b(P).\nb(0.7).\nquery(a). query(c).",
+    ):
+        with pytest.raises(ProbabilityError, match=r"(?s)line 2, column 3\n.*\n {6}\^$"):
+            Program(text)
+
+
+def test_answers_that_lead_to_more_instances() -> None:
+    rules = "q :- digit(a, X), box(X, X), digit(b, 2).\nquery(q).\n"
+    boxes = [box(lambda x: x)]
+    program = Program(DIGIT + rules, boxes, provenance="sampled")
+    with pytest.raises(ShapeError, match=r"Program\(..., instances=\{'digit': \['a', 'b'\]\}\)"):
+        program(digit=UNIFORM[:, :1])
+    named = Program(DIGIT + rules, boxes, provenance="sampled", instances={"digit": ["a", "b"]})
+    torch.testing.assert_close(named(digit=UNIFORM).probs, torch.tensor([[1 / 3]]))
 
 
 def test_files(tmp_path: Path) -> None:

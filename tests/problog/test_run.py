@@ -164,6 +164,26 @@ def test_options_of_the_other_language(tmp_path: Path, capsys: pytest.CaptureFix
     assert "nowhere.pl" in capsys.readouterr().err
 
 
+def test_many_worlds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rules = "0.7::a(X) :- between(1, 60, X).\nb :- a(1).\nq :- b, a(2).\nall(60).\n"
+    rules += "all(X) :- a(X), between(1, 59, X), Y is X + 1, all(Y).\n"
+    path = file(tmp_path, rules + "some :- \\+ all(1).\nquery(q). query(some).")
+    options = ["--provenance", "sampled", "--samples", "2000", "--seed", "0", "--json"]
+    assert main(["run", path, *options]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert found["q"] == pytest.approx(0.49, abs=0.05)
+    assert found["some"] == pytest.approx(1, abs=0.01)
+
+
+def test_worlds_half_of_which_are_seen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rules = "".join(f"0.9::a({i}).\nmany :- \\+ a({i}).\n" for i in range(20))
+    path = file(tmp_path, rules + "query(many).")
+    options = ["--provenance", "sampled", "--samples", "1000", "--seed", "0", "--json"]
+    assert main(["run", path, *options]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert found["many"] == pytest.approx(1 - 0.9**20, abs=0.04)
+
+
 def test_interrupted(tmp_path: Path) -> None:
     (tmp_path / "slow.py").write_text(
         "import time\ndef f(n):\n    print('on', flush=True)\n    time.sleep(60)\n",

@@ -22,12 +22,14 @@ from byssus import (
     ByssusError,
     CompilationLimit,
     ConceptError,
+    Integer,
     ProbabilityError,
     ProgramError,
     ShapeError,
+    blackbox,
 )
 from byssus.errors import EmptyBatchError
-from byssus_problog import Program, read, semiring
+from byssus_problog import Program, read, register, semiring
 
 EVALUATABLES = ["sdd", "ddnnf", "byssus"]
 
@@ -122,6 +124,31 @@ def test_tensors_in_a_disjunction(name: str) -> None:
     torch.testing.assert_close(found["n"], 1 - probs.sum(1))
     torch.testing.assert_close(found["either"], probs.sum(1))
     torch.testing.assert_close(found["b"], probs[:, 1])
+
+
+@pytest.mark.parametrize("name", [None, "ddnnf", "byssus"])
+def test_black_boxes_and_networks(name: str | None) -> None:
+    text = """
+        nn(digit, [I], D, [0, 1, 2]) :: digit(I, D).
+        0.1 :: broken.
+        sum(Z) :- digit(left, X), digit(right, Y), add(X, Y, Z), \\+ broken.
+        sum(0) :- broken.
+        query(sum(Z)).
+    """
+    add = blackbox(Integer(0, 2), Integer(0, 2), output=Integer(0, 4), name="add")(int.__add__)
+    engine = DefaultEngine()
+    register(engine, add)
+    formula = engine.ground_all(read(text))
+    p = torch.rand(5, 2, 3, generator=torch.Generator().manual_seed(0)).softmax(-1)
+    found = (
+        get_evaluatable(name)
+        .create_from(formula)
+        .evaluate(semiring=semiring(concepts={"digit": p}))
+    )
+    wanted = Program(text, [add])(digit=p)
+    assert len(found) == 5
+    for query, column in found.items():
+        torch.testing.assert_close(column, wanted[int(query.args[0])])
 
 
 def test_certain_queries_and_other_shapes() -> None:
@@ -461,6 +488,12 @@ def test_settings() -> None:
     program = PrologString("p::a. p::b. q :- a. q :- b. query(q).")
     with pytest.raises(ByssusError, match="plain numbers"):
         evaluated(program, "fsdd", semiring(concepts={"p": HALF}))
+
+
+def test_a_weight_of_what_is_not_in_the_program() -> None:
+    formula = get_evaluatable("byssus").create_from(PrologString("0.3::a. query(a)."))
+    with pytest.raises(ConceptError, match=r"weights= names b, .* has 'a': take it away"):
+        formula.evaluate(weights={Term("b"): 0.5})
 
 
 def test_an_unknown_concept_to_sample() -> None:
