@@ -15,8 +15,8 @@ from problog.program import LogicProgram
 from byssus import BlackBox, ByssusError
 from byssus.errors import listed
 from byssus_problog import Program
+from byssus_problog._rules import named
 from byssus_problog._source import Source
-from byssus_problog.program import _named
 
 from ._rules import Rules
 from ._structure import TemplateProgram
@@ -69,7 +69,7 @@ class Engine(ExactEngine):  # type: ignore[misc]
             raise ByssusError(f"Engine has no argument {listed(unknown)}; there are {known}")
         super().__init__(model)
         self.provenance = provenance
-        self._boxes = _named(blackboxes)
+        self._boxes = named(blackboxes)
         self._options = options
 
     def prepare(self, db: LogicProgram) -> LogicProgram:

@@ -23,10 +23,10 @@ from torch import Tensor
 from byssus import ByssusError, ConceptError, Distribution, ProgramError
 from byssus.errors import listed
 from byssus_problog import NotObservable
+from byssus_problog._rules import NoAnswer
 from byssus_problog._source import Source
 from byssus_problog._terms import to_python
 from byssus_problog._tokens import OBSERVED
-from byssus_problog.program import NoAnswer
 
 from ._learned import Learned
 from ._networks import Evaluation, call, tensor_source

@@ -16,7 +16,8 @@ from problog.util import format_dictionary
 from byssus import ByssusError, Marginals
 from byssus.errors import listed
 
-from .program import NoAnswer, Program
+from ._rules import NoAnswer
+from .program import Program
 
 __all__ = ["run"]
 

@@ -8,8 +8,6 @@ import warnings
 from bisect import bisect_left
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
-from functools import cached_property
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -31,7 +29,6 @@ from byssus import (
     Concepts,
     Distribution,
     Estimator,
-    Formula,
     IndeCateR,
     Marginals,
     Mixed,
@@ -46,7 +43,6 @@ from byssus import (
     independent,
 )
 from byssus._calls import Failure
-from byssus._sdd import Sdd
 from byssus.domains import typed
 from byssus.errors import listed
 from byssus.estimators import Membership, Sample, as_estimator
@@ -58,6 +54,7 @@ from ._engine import Arguments
 from ._grounding import Ask, Ground, Grounder, negated, observation
 from ._inputs import Inputs
 from ._leaves import Leaves, Outputs, Rows
+from ._rules import NoAnswer, Rules, exclusive, impossible, joined, named, part
 from ._source import Source
 from ._tokens import Observed, tokens, values_in
 from .blackboxes import declared_samples
@@ -69,80 +66,6 @@ _UNKNOWN = Failure((), Exception(), "raised")
 _EXACT_CALLS = 1_000_000  # of one call on tokens, where exact is insisted on and no budget given
 
 Observations = Sequence[Sequence[Hashable]]
-
-_FEW_NODES, _FEW_SECONDS = 100_000, 5.0
-"""What it may cost to find out whether outputs exclude one another."""
-
-
-@dataclass(frozen=True)
-class _Rules:
-    """What has been grounded so far, with what black boxes have answered so far.
-
-    Attributes:
-        ground: the ground program.
-        formula: its outputs; then the worlds lost to failed calls; then, if any, the evidence.
-        pending: the asks that have no answer yet. The formula is right only in worlds that
-            support none of them.
-        failed: the asks whose calls failed and were discarded.
-    """
-
-    ground: Ground
-    formula: Formula
-    pending: tuple[Ask, ...]
-    failed: tuple[Ask, ...]
-
-    @cached_property
-    def guards(self) -> Formula:
-        """In which worlds each pending ask is asked."""
-        return self.ground.formula(ask.guard for ask in self.pending)
-
-    @cached_property
-    def call_guards(self) -> Formula:
-        """In which worlds each call on tokens is made."""
-        return self.ground.formula(guard for _, guard in self.ground.calls)
-
-    def __getstate__(self) -> dict[str, Any]:
-        # diagrams do not pickle; they are made again
-        return {name: value for name, value in vars(self).items() if name != "sdd"}
-
-    @cached_property
-    def exclusive(self) -> bool:
-        """Whether no world gives two outputs; False where that is hard to tell."""
-        roots = self.formula.roots[: len(self.ground.values)]
-        number = len(self.formula.nodes) + 1
-        formula = Formula(
-            self.formula.widths,
-            (*self.formula.nodes, ("or", roots)),
-            (*roots, number),
-            self.formula.cycles,
-        )
-        try:
-            circuit = Circuit.compile(formula, nodes=_FEW_NODES, seconds=_FEW_SECONDS)
-        except CompilationLimit:
-            return False
-        weights = torch.cat([torch.full((w,), 1 / w, dtype=torch.float64) for w in formula.widths])
-        *each, any_of_them = circuit(weights[None])[0].tolist()
-        return bool(sum(each) <= any_of_them * (1 + 1e-9))
-
-    @cached_property
-    def sdd(self) -> Sdd:
-        """The diagrams that all steps of `mixed` share."""
-        return Sdd(self.formula.widths, self.formula.order())
-
-
-class NoAnswer(ProgramError):  # noqa: N818
-    """A program none of whose queries has an answer in any world.
-
-    Attributes:
-        queries: what it asks.
-    """
-
-    def __init__(self, queries: Sequence[str], source: Source) -> None:
-        super().__init__(
-            "no query has an answer in any world: do the rules derive what is asked for?",
-            file=None if source.file is None else str(source.file),
-        )
-        self.queries = tuple(queries)
 
 
 class Program(nn.Module):
@@ -232,7 +155,7 @@ class Program(nn.Module):
             raise ByssusError(
                 f"provenance={provenance!r}: there are 'auto', 'exact', 'sampled' and 'mixed'"
             )
-        self._boxes = _named(blackboxes)
+        self._boxes = named(blackboxes)
         check_sampling(samples, generator)
         random = [name for name, box in self._boxes.items() if not box.caller.memoised]
         if random:
@@ -438,7 +361,7 @@ class Program(nn.Module):
                 found[ask.box, *ask.arguments] = outcome.cause
         return found
 
-    def _ground(self) -> _Rules:
+    def _ground(self) -> Rules:
         ground = self._grounder.ground(self._known)
         if self._grounder.symbolic and not self._too_large(ground):
             self._grounder.use_values()  # every call can be made, so that all is exact
@@ -460,7 +383,7 @@ class Program(nn.Module):
             observed = ground.conjoin(ground.evidence)
             roots = [*(ground.conjoin([key, observed]) for key in roots), observed]
         formula = ground.formula(roots)
-        return _Rules(ground, formula, tuple(pending), tuple(failed))
+        return Rules(ground, formula, tuple(pending), tuple(failed))
 
     def _too_large(self, ground: Ground) -> list[str]:
         """The black boxes that are called on more tuples of values than can be tabulated."""
@@ -481,7 +404,7 @@ class Program(nn.Module):
             )
         return sorted(found)
 
-    def _settle(self) -> _Rules:
+    def _settle(self) -> Rules:
         """Ground, call what is asked, and ground again, until nothing new is asked.
 
         A black box that is asked for more than its limit is left to the sampled worlds.
@@ -503,7 +426,7 @@ class Program(nn.Module):
                 return rules
             self._call(asks)
 
-    def _possible(self, rules: _Rules, asks: tuple[Ask, ...]) -> tuple[Ask, ...]:
+    def _possible(self, rules: Rules, asks: tuple[Ask, ...]) -> tuple[Ask, ...]:
         """Those asks that at least one world supports."""
         if not asks:
             return ()
@@ -522,7 +445,7 @@ class Program(nn.Module):
 
     # The choice of a provenance
 
-    def _choose(self, rules: _Rules) -> None:
+    def _choose(self, rules: Rules) -> None:
         """Settle on a provenance; called once."""
         asked, why = self._asked_for, "asked for"
         pending: tuple[Ask, ...] = ()
@@ -559,15 +482,15 @@ class Program(nn.Module):
                 if rules.ground.evidence and not self.circuit.satisfiable[-1]:
                     raise self._contradiction(rules)
 
-    def _contradiction(self, rules: _Rules) -> ProgramError:
+    def _contradiction(self, rules: Rules) -> ProgramError:
         """Which evidence no world satisfies that satisfies the evidence before it."""
         ground = rules.ground
 
-        def impossible(count: int) -> bool:
+        def contradicts(count: int) -> bool:
             first = ground.formula([ground.conjoin(ground.evidence[:count])])
             return not Circuit.compile(first, **self._limits).satisfiable[0]
 
-        count = bisect_left(range(len(ground.evidence)), True, lo=1, key=impossible)
+        count = bisect_left(range(len(ground.evidence)), True, lo=1, key=contradicts)
         name, (file, line, column) = ground.facts[count - 1]
         return self._source.error(
             f"the evidence {name} has probability 0: it contradicts the program"
@@ -577,7 +500,7 @@ class Program(nn.Module):
             file,
         )
 
-    def _fall_back(self, rules: _Rules, limit: CompilationLimit) -> None:
+    def _fall_back(self, rules: Rules, limit: CompilationLimit) -> None:
         """Sample the concepts of those queries that do not compile; the others stay exact."""
         concepts, formula = rules.ground.concepts, rules.formula
         parts = [formula.part(root) for root in formula.roots[: len(rules.ground.queries)]]
@@ -603,7 +526,7 @@ class Program(nn.Module):
         self._why = f"{', '.join(sorted(relations))}: {limit}"
         warnings.warn(f"sampled: {self._why}", RuntimeWarning, stacklevel=4)
 
-    def _adopt(self, rules: _Rules) -> None:
+    def _adopt(self, rules: Rules) -> None:
         """Make new rules the program's, and compile them where that helps."""
         self._rules = rules
         self._outputs = Outputs(rules.ground, self._boxes)
@@ -616,7 +539,7 @@ class Program(nn.Module):
         except CompilationLimit:
             self.circuit = None  # the rules are evaluated over bitsets instead
 
-    def _sampled_concepts(self, rules: _Rules) -> list[int]:
+    def _sampled_concepts(self, rules: Rules) -> list[int]:
         concepts = rules.ground.concepts
         if self._provenance == "exact":
             return []
@@ -646,7 +569,7 @@ class Program(nn.Module):
         """The probabilities of a tunable clause, `(options,)`."""
         return self._grounder.parameters[name].clause.probabilities(self.logits[name])
 
-    def _find_inputs(self, rules: _Rules) -> Inputs:
+    def _find_inputs(self, rules: Rules) -> Inputs:
         for name, parameter in self._grounder.parameters.items():
             if name not in self.logits:
                 self.logits[name] = nn.Parameter(parameter.clause.logits(self.generator))
@@ -654,7 +577,7 @@ class Program(nn.Module):
 
     # Running
 
-    def _exact(self, rules: _Rules, weights: Tensor) -> Distribution:
+    def _exact(self, rules: Rules, weights: Tensor) -> Distribution:
         assert self.circuit is not None
         circuit = self.circuit.to(weights.device)
         result = circuit(weights)
@@ -667,7 +590,7 @@ class Program(nn.Module):
                 result = circuit.log_forward(logs)
                 missing = (result[:, -1] == -torch.inf).nonzero().flatten().tolist()
                 if missing:
-                    raise _impossible(missing[0])
+                    raise impossible(missing[0])
                 result = (result - result[:, -1:]).exp()
             else:
                 result = result / result[:, -1:]
@@ -722,13 +645,13 @@ class Program(nn.Module):
             """Which world gives which output, and at last the evidence; and which are lost."""
             leaves = self._leaves(rules, indices, observed)
             everything = membership(indices if leaves is None else leaves.indices)
-            found, lost = _part(everything, 0, answers), _part(everything, answers, answers + 1)
+            found, lost = part(everything, 0, answers), part(everything, answers, answers + 1)
             if leaves is not None:
                 failures.update(leaves.failures())
                 found, lost = outputs.place(found, leaves), leaves.add_lost(lost)
             if rules.ground.evidence:
-                given = _part(everything, answers + 1, answers + 2)
-                found = _joined(found, given, len(outputs.values))
+                given = part(everything, answers + 1, answers + 2)
+                found = joined(found, given, len(outputs.values))
             return found, lost
 
         failures: dict[tuple[Hashable, ...], BaseException] = {}
@@ -743,7 +666,7 @@ class Program(nn.Module):
         )
         self._check_evidence(sample)
         estimator = self.estimator
-        if isinstance(estimator, ISED) and not _exclusive(rules, sample, circuit is not None):
+        if isinstance(estimator, ISED) and not exclusive(rules, sample, circuit is not None):
             estimator = Marginals()
         return Distribution(
             outputs.values,
@@ -763,14 +686,14 @@ class Program(nn.Module):
             worlds = sample.weights() if complete else torch.ones_like(sample.log_weights)
             missing = (sample.sum(worlds)[:, -1] <= 0).nonzero().flatten().tolist()
         if missing and complete:
-            raise _impossible(missing[0])
+            raise impossible(missing[0])
         if missing:
             raise ProbabilityError(
                 f"none of the {self.samples} worlds sampled for example {missing[0]} satisfies the "
                 "evidence: raise `samples`, or take the exact provenance"
             )
 
-    def _leaves(self, rules: _Rules, indices: Tensor, observed: Observations) -> Leaves | None:
+    def _leaves(self, rules: Rules, indices: Tensor, observed: Observations) -> Leaves | None:
         """What the calls on tokens give in some worlds; None where there are none."""
         ground = rules.ground
         if not ground.calls:
@@ -785,7 +708,7 @@ class Program(nn.Module):
 
         return Leaves(ground, self._boxes, self._grounder.networks, indices, guards, observed)
 
-    def _draw(self, rules: _Rules, given: Mapping[str, Any]) -> tuple[Concepts, Worlds]:
+    def _draw(self, rules: Rules, given: Mapping[str, Any]) -> tuple[Concepts, Worlds]:
         inputs = self._inputs if rules is self._rules else self._find_inputs(rules)
         try:
             weights = self._weights(inputs, given)
@@ -811,62 +734,9 @@ class Program(nn.Module):
         indices[:, :, chosen] = drawn.indices
         return concepts, Worlds(indices, drawn.distinct, drawn.complete)
 
-    def _algebra(self, rules: _Rules, indices: Tensor) -> Sampled | Mixed:
+    def _algebra(self, rules: Rules, indices: Tensor) -> Sampled | Mixed:
         widths, worlds = rules.formula.widths, some_worlds(indices)
         exact = (indices[0, 0] < 0).nonzero().flatten().tolist()
         if not exact and self._provenance == "sampled":
             return Sampled(widths, worlds, self.estimator)
         return Mixed(widths, worlds, exact, self.estimator, rules.sdd)
-
-
-def _named(blackboxes: Iterable[BlackBox] | Mapping[str, BlackBox]) -> dict[str, BlackBox]:
-    if isinstance(blackboxes, BlackBox):
-        blackboxes = [blackboxes]
-    pairs = (
-        list(blackboxes.items())
-        if isinstance(blackboxes, Mapping)
-        else [(getattr(box, "name", repr(box)), box) for box in blackboxes]
-    )
-    for name, box in pairs:
-        if not isinstance(box, BlackBox):
-            raise ByssusError(f"{name} is not a black box: decorate it with @byssus.blackbox")
-        if [other for other, _ in pairs].count(name) > 1:
-            raise ByssusError(
-                f"two black boxes are called {name}: give a mapping from names to black boxes"
-            )
-    return dict(pairs)
-
-
-def _impossible(row: int) -> ProbabilityError:
-    return ProbabilityError(
-        f"the evidence has probability 0 in example {row}: it contradicts the program"
-    )
-
-
-def _exclusive(rules: _Rules, sample: Sample, compiled: bool) -> bool:
-    """Whether the outputs are alternatives: there are several, and no world gives two."""
-    if sample.outputs < 2:
-        return False
-    found = sample.membership
-    world = found.world[found.output < sample.outputs]
-    if not len(world) or int(torch.bincount(world).max()) < 2:
-        return True
-    # Where concepts are summed out, a world may give several that exclude one another all the same.
-    return found.share is not None and compiled and rules.exclusive
-
-
-def _joined(outputs: Membership, evidence: Membership, number: int) -> Membership:
-    """The outputs, and the evidence as the output of this number."""
-    shares = [m.share for m in (outputs, evidence) if m.share is not None]
-    return Membership(
-        torch.cat([outputs.world, evidence.world]),
-        torch.cat([outputs.output, evidence.output + number]),
-        torch.cat(shares) if shares else None,
-    )
-
-
-def _part(membership: Membership, start: int, stop: int) -> Membership:
-    """The entries of some outputs, renumbered from 0."""
-    kept = (membership.output >= start) & (membership.output < stop)
-    share = None if membership.share is None else membership.share[kept]
-    return Membership(membership.world[kept], membership.output[kept] - start, share)
