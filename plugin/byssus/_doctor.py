@@ -180,7 +180,7 @@ def _problog(_: Any) -> str:
 
 
 def _deepproblog(_: Any) -> str:
-    importlib.import_module("deepproblog.model")
+    importlib.import_module("byssus_deepproblog")  # which needs much of DeepProbLog's inside
     return ""
 
 
@@ -234,7 +234,7 @@ _PARTS = (
     _Part(
         "DeepProbLog",
         "deepproblog",
-        "DeepProbLog models; on their way, so not needed yet",
+        "DeepProbLog models",
         "to install it: https://github.com/ML-KULeuven/deepproblog",
         "deepproblog",
         _deepproblog,
