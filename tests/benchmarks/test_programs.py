@@ -23,6 +23,13 @@ from byssus_problog import Program, register  # noqa: E402
 
 BATCH, SAMPLES = 64, 100
 
+SMOKERS = """
+smokes(X) :- stress(X).
+smokes(X) :- influences(X, Y), smokes(Y).
+smokes(X) :- influences(Y, X), smokes(Y).
+query(smokes(_)).
+"""
+
 LEAF_CALL = """
 digits([], []).
 digits([I|Is], [D|Ds]) :- digit(I, D), digits(Is, Ds).
@@ -243,3 +250,20 @@ def test_leaf_call(benchmark: BenchmarkFixture, rounds: int, digits: int) -> Non
     assert len(program._rules.ground.calls) == 1
     seconds = fastest(lambda: program._grounder.ground(program._known), rounds)
     benchmark.extra_info["ground_ms"] = 1e3 * seconds
+
+
+@pytest.mark.parametrize("vtree", ["program", "grouped", "balanced", "minimized"])
+def test_vtrees(benchmark: BenchmarkFixture, rounds: int, vtree: str) -> None:
+    """Smokers among 40 persons, whose friendships are a tree: nodes, and a step."""
+    text = SMOKERS + "".join(f"0.3::stress({i}).\n" for i in range(1, 41))
+    text += "".join(f"0.4::influences({i}, {i // 2}).\n" for i in range(2, 41))
+    program = Program(text, provenance="exact", vtree=vtree)
+    circuit = program.circuit
+    assert circuit is not None
+    benchmark.extra_info["nodes"] = circuit.size
+    weights = torch.rand(BATCH, circuit.columns, requires_grad=True)
+
+    def step() -> None:
+        circuit(weights).sum().backward()
+
+    benchmark.pedantic(step, rounds=3 * rounds, warmup_rounds=2)
