@@ -10,6 +10,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
+from byssus.circuit import Circuit
 from byssus.formula import Formula, Key, Node
 from byssus.worlds import Concepts, Worlds
 
@@ -199,3 +200,16 @@ def tangent(grad: Tensor, widths: Sequence[int]) -> Tensor:
     """
     parts = grad.split(list(widths), -1) if widths else ()
     return torch.cat([grad[..., :0], *(p - p.mean(-1, keepdim=True) for p in parts)], -1)
+
+
+def check_dtypes(circuit: Circuit, formula: Formula, device: torch.device) -> None:
+    """A circuit gives the formula's counts in the type of its weights, on a device."""
+    circuit = circuit.to(device, torch.float32)
+    for dtype, tolerance in [(torch.float32, 1e-6), (torch.float64, 1e-12), (torch.bfloat16, 0.05)]:
+        weights = probabilities(formula.widths, 5)
+        found = circuit(weights.to(device, dtype))
+        assert found.dtype == dtype
+        assert found.device.type == device.type
+        torch.testing.assert_close(
+            found.cpu().double(), count(formula, weights), atol=tolerance, rtol=tolerance
+        )

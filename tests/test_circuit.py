@@ -14,7 +14,7 @@ from torch.autograd import gradcheck
 
 from byssus import Circuit, CompilationLimit, Exact, Formula, ShapeError
 from byssus.errors import ByssusError
-from oracle import conditioned, count, formulas, probabilities, raw, sum_formula
+from oracle import check_dtypes, conditioned, count, formulas, probabilities, raw, sum_formula
 
 close = {"atol": 1e-9, "rtol": 1e-6}
 
@@ -117,15 +117,7 @@ def test_gradient_at_zero_probability() -> None:
 
 def test_devices_and_dtypes(device: torch.device) -> None:
     formula, _ = sum_formula([4, 3])
-    circuit = Circuit.compile(formula).to(device, torch.float32)
-    for dtype, tolerance in [(torch.float32, 1e-6), (torch.float64, 1e-12), (torch.bfloat16, 0.05)]:
-        weights = probabilities(formula.widths, 5)
-        found = circuit(weights.to(device, dtype))
-        assert found.dtype == dtype
-        assert found.device.type == device.type
-        torch.testing.assert_close(
-            found.cpu().double(), count(formula, weights), atol=tolerance, rtol=tolerance
-        )
+    check_dtypes(Circuit.compile(formula), formula, device)
 
 
 def test_no_parameters_and_no_state() -> None:

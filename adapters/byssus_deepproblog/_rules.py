@@ -29,7 +29,7 @@ from problog.program import SimpleProgram
 
 from byssus import ConceptError, ProgramError
 from byssus.errors import listed
-from byssus_problog._terms import to_python
+from byssus_problog._terms import body_of, heads_of, to_python
 
 PARAMETERS = "$parameters"
 """The network of the learned facts: of the input i it says `model.parameters[i]`."""
@@ -97,7 +97,7 @@ class Rules:
                 part.signature in _LOOK_INTO_TERMS or part.signature == "tensor/1"
                 for part in parts(statement)
             )
-            rules.defined |= {_functor(head) for head in _heads(statement)}
+            rules.defined |= {_functor(head) for head in heads_of(statement)}
             for clause in rules._rewritten(statement, networks):
                 rules.program.add_clause(clause)
         return rules
@@ -116,7 +116,7 @@ class Rules:
         if isinstance(statement, AnnotatedDisjunction | Or):
             yield from self._disjunction(statement)
             return
-        head, body = _head(statement), _body(statement)
+        head, body = _head(statement), body_of(statement)
         label = head.probability
         if not isinstance(label, Term):
             yield statement
@@ -181,7 +181,7 @@ class Rules:
 
         Its last value is that none of the heads holds.
         """
-        heads, body = _heads(statement), _body(statement)
+        heads, body = heads_of(statement), body_of(statement)
         labels = [head.probability for head in heads]
         if any(isinstance(label, Term) and label.signature == "tensor/1" for label in labels):
             for head in heads:
@@ -236,22 +236,8 @@ def replaced(term: Any, mapping: Mapping[Any, Any]) -> Any:
     return term.with_args(*arguments)
 
 
-def _heads(statement: Term) -> list[Term]:
-    if isinstance(statement, AnnotatedDisjunction):
-        return list(statement.heads)
-    if isinstance(statement, Or):
-        return list(statement.to_list())
-    return [_head(statement)]
-
-
 def _head(statement: Term) -> Term:
     return statement.head if isinstance(statement, Clause) else statement
-
-
-def _body(statement: Term) -> Term | None:
-    if isinstance(statement, Clause | AnnotatedDisjunction):
-        return None if statement.body == Term("true") else statement.body
-    return None
 
 
 def _clause(head: Term, body: Term | None) -> Term:
@@ -263,7 +249,7 @@ def _functor(head: Term) -> str:
 
 
 def _is_blackbox(statement: Term) -> bool:
-    head, body = _head(statement), _body(statement)
+    head, body = _head(statement), body_of(statement)
     return str(head.functor) == "_directive" and body is not None and body.functor == "blackbox"
 
 

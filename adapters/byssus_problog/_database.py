@@ -19,7 +19,6 @@ from problog.logic import (
     AnnotatedDisjunction,
     Clause,
     Constant,
-    Or,
     Term,
     Var,
     is_ground,
@@ -35,7 +34,7 @@ from ._externs import importer, load
 from ._parameters import Tunable
 from ._parameters import label as tunable_label
 from ._source import Source
-from ._terms import to_python
+from ._terms import body_of, heads_of, to_python
 from ._tokens import Index
 from .blackboxes import Declaration, directives, folder, is_declaration, is_library
 
@@ -239,15 +238,7 @@ class Database(ClauseDB):  # type: ignore[misc]
         return declaration.clauses()
 
     def _rewrite(self, statement: Term) -> Term:
-        head, body = statement, Term("true")
-        heads = [statement]
-        if isinstance(statement, AnnotatedDisjunction):
-            heads, body = statement.heads, statement.body
-        elif isinstance(statement, Clause):
-            head, body = statement.head, statement.body
-            heads = [head]
-        elif isinstance(statement, Or):
-            heads = statement.to_list()
+        heads, body = heads_of(statement), body_of(statement) or Term("true")
         labels = [h.probability for h in heads if isinstance(h, Term)]
         kinds = {label.functor for label in labels if isinstance(label, Term)}
         if "t" in kinds:
@@ -257,6 +248,7 @@ class Database(ClauseDB):  # type: ignore[misc]
             return statement
         if len(heads) > 1:
             raise self._error(statement, "an nn declaration stands alone, not in a disjunction")
+        (head,) = heads
         options = list(self._options(statement, head, labels[0]))
         name, inputs, *variable = labels[0].args
         symbolic = self._is_symbolic

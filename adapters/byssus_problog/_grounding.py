@@ -20,7 +20,7 @@ from problog.errors import ProbLogError
 from problog.formula import LogicFormula
 from problog.logic import Term, is_ground, is_variable, list2term, term2list
 
-from byssus import BlackBox, Boolean, ByssusError, Formula, ProbabilityError, ProgramError
+from byssus import BlackBox, ByssusError, Formula, ProbabilityError, ProgramError
 from byssus.domains import typed
 from byssus.formula import Key, Node
 
@@ -32,6 +32,7 @@ from ._reading import Choice, as_written, read
 from ._source import Source
 from ._terms import bindings, order_key, to_python, to_term
 from ._tokens import CALL_TEST, OBSERVED, Call, Observed, Token, Touched, Value, tokens, values_in
+from .blackboxes import arities, unbound
 
 Place = tuple[str | None, int | None, int | None]
 _NOWHERE: Place = (None, None, None)
@@ -61,6 +62,12 @@ class Concept:
     probs: tuple[float, ...] = ()
     test: tuple[Call, Term] | None = None
     parameter: str | None = None
+
+    @classmethod
+    def predicted(cls, network: Network, inputs: Term) -> Concept:
+        """The concept that a network predicts for an input."""
+        text = f"{network.name}({', '.join(map(str, term2list(inputs, deep=False)))})"
+        return cls(text, len(network.values), network.name, inputs)
 
 
 @dataclass(frozen=True)
@@ -298,8 +305,7 @@ class Grounder:
     def _register(
         self, engine: Engine, name: str, box: BlackBox, known: Callable[[str, Arguments], Any]
     ) -> None:
-        count = len(box.inputs)
-        for arity in (count, count + 1) if box.output == Boolean() else (count + 1,):
+        for arity in arities(box):
             if f"{name}/{arity}" in engine.get_builtins():
                 raise ByssusError(
                     f"the black box {name} would hide ProbLog's own {name}/{arity}: give it "
@@ -317,16 +323,10 @@ class Grounder:
         count = len(box.inputs)
 
         def call(*terms: Any, engine: Engine, **about: Any) -> list[tuple[tuple[Term, ...], Key]]:
-            for i, term in enumerate(terms[:count]):
-                if is_variable(term) or not is_ground(term):
-                    place = about["database"].lineno(about["location"]) or (None, None, None)
-                    raise self.source.error(
-                        f"argument {i + 1} of the black box {name} is not bound when it is called: "
-                        "put the goals that bind it before the call",
-                        place[1],
-                        place[2],
-                        place[0],
-                    )
+            fault = unbound(name, terms[:count])
+            if fault is not None:
+                file, line, column = about["database"].lineno(about["location"]) or _NOWHERE
+                raise self.source.error(fault, line, column, file)
             given = [token for term in terms[:count] for token in tokens(term)]
             if any(isinstance(token, Observed) for token in given):
                 raise Touched(*given)
@@ -484,8 +484,7 @@ class _Reader:
         else:
             for key, atom in source.atoms.items():
                 self.nodes[key] = ("literal", (number, int(atom.probability.args[2])))
-        text = f"{network.name}({', '.join(map(str, term2list(inputs, deep=False)))})"
-        self.concepts.append(Concept(text, len(network.values), network.name, inputs))
+        self.concepts.append(Concept.predicted(network, inputs))
 
     def _observed_concepts(self, choices: list[Choice]) -> None:
         found: dict[int, dict[Hashable, list[int]]] = {}

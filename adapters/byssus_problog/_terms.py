@@ -6,7 +6,16 @@ import re
 from collections.abc import Hashable, Iterator
 from typing import Any
 
-from problog.logic import Constant, Term, is_list, is_variable, list2term
+from problog.logic import (
+    AnnotatedDisjunction,
+    Clause,
+    Constant,
+    Or,
+    Term,
+    is_list,
+    is_variable,
+    list2term,
+)
 
 from byssus import ByssusError
 
@@ -59,6 +68,23 @@ def to_term(value: Any) -> Term:
         f"{value!r} of type {type(value).__name__} has no counterpart in ProbLog: return a "
         "number, a bool, a string, or a tuple of these"
     )
+
+
+def heads_of(statement: Any) -> list[Any]:
+    """The heads of a fact, a clause or a disjunction."""
+    if isinstance(statement, AnnotatedDisjunction):
+        return list(statement.heads)
+    if isinstance(statement, Or):
+        return list(statement.to_list())
+    return [statement.head if isinstance(statement, Clause) else statement]
+
+
+def body_of(statement: Any) -> Term | None:
+    """The body of a clause or a disjunction; None where it has none, or it is `true`."""
+    if not isinstance(statement, Clause | AnnotatedDisjunction) or statement.body == Term("true"):
+        return None
+    body: Term = statement.body
+    return body
 
 
 def order_key(term: Any) -> tuple[Any, ...]:

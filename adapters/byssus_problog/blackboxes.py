@@ -345,16 +345,31 @@ def register(engine: ClauseDBEngine, box: BlackBox, name: str | None = None) -> 
     if not isinstance(box, BlackBox):
         raise ByssusError(f"{box!r} is not a black box: decorate it with @byssus.blackbox")
     called = name or box.name
-    count = len(box.inputs)
-    arities = (count, count + 1) if box.output == Boolean() else (count + 1,)
-    for arity in arities:
+    for arity in arities(box):
         if f"{called}/{arity}" in engine.get_builtins():
             raise ByssusError(
                 f"the engine has {called}/{arity} already: give the black box another name, with "
                 "name="
             )
-    for arity in arities:
+    for arity in arities(box):
         engine.add_simple_builtin(called, arity, _Relation(called, box))
+
+
+def arities(box: BlackBox) -> tuple[int, ...]:
+    """With how many arguments a black box is a predicate."""
+    count = len(box.inputs)
+    return (count, count + 1) if box.output == Boolean() else (count + 1,)
+
+
+def unbound(name: str, inputs: Sequence[Any]) -> str | None:
+    """What is wrong with a call some of whose inputs have no value; None if all have."""
+    for i, term in enumerate(inputs):
+        if is_variable(term) or not is_ground(term):
+            return (
+                f"argument {i + 1} of the black box {name} is not bound when it is called: put the "
+                "goals that bind it before the call"
+            )
+    return None
 
 
 def load() -> None:
@@ -425,12 +440,9 @@ class _Relation:
     def __call__(self, *terms: Any, database: ClauseDB, **about: Any) -> list[tuple[Any, ...]]:
         count = len(self.box.inputs)
         with _shown_by_problog(database, about["location"]):
-            for i, term in enumerate(terms[:count]):
-                if is_variable(term) or not is_ground(term):
-                    raise ByssusError(
-                        f"argument {i + 1} of the black box {self.name} is not bound when it is "
-                        "called: put the goals that bind it before the call"
-                    )
+            fault = unbound(self.name, terms[:count])
+            if fault is not None:
+                raise ByssusError(fault)
             arguments = tuple(to_python(term) for term in terms[:count])
             (outcome,) = self.box.evaluate([arguments])
             if isinstance(outcome, Failure):

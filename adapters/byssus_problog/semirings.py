@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float, Int
 from problog.errors import ProbLogError
 from problog.evaluator import Semiring
-from problog.logic import AnnotatedDisjunction, Constant, Object, Or, Term, Var, term2list
+from problog.logic import AnnotatedDisjunction, Constant, Object, Term, Var
 from problog.program import DefaultPrologFactory, LogicProgram, PrologString
 from torch import Tensor
 
@@ -45,6 +45,7 @@ from ._database import LABEL, Database, Network
 from ._grounding import Concept
 from ._inputs import Inputs
 from ._source import Source
+from ._terms import heads_of
 
 __all__ = ["ConceptSemiring", "read", "semiring"]
 
@@ -152,9 +153,9 @@ class ConceptSemiring(Semiring):  # type: ignore[misc]
                 f"the network {network.name} has the values {listed(known.values)} in one program "
                 f"and {listed(network.values)} in another: use a semiring for each"
             )
-        text = f"{network.name}({', '.join(map(str, term2list(inputs, deep=False)))})"
-        concept = Concept(text, len(network.values), network.name, inputs)
-        return Literal(self._concept((text, *map(str, declared[1:])), concept), int(position))
+        concept = Concept.predicted(network, inputs)
+        key = concept.name, *map(str, declared[1:])
+        return Literal(self._concept(key, concept), int(position))
 
     def _concept(self, key: Hashable, concept: Concept) -> int:
         if key not in self._numbers:
@@ -556,11 +557,7 @@ class _Rewriter(Database):
 
     def labelled(self, statement: Term) -> Term:
         """The statement, its labels with the network and the number of the declaration."""
-        heads = getattr(statement, "heads", None)
-        if heads is None:
-            disjuncts = isinstance(statement, Or)
-            heads = statement.to_list() if disjuncts else [getattr(statement, "head", statement)]
-        labels = [getattr(head, "probability", None) for head in heads]
+        labels = [getattr(head, "probability", None) for head in heads_of(statement)]
         if not any(getattr(label, "functor", None) == "nn" for label in labels):
             return statement
         self._declaration += 1

@@ -140,12 +140,8 @@ class Evaluation(torch.autograd.Function):
                 grad.index_add_(0, primes, to_primes.view(-1, rows))
             end = start
         reached = nodes.index_select(0, roots)
-        if ctx.log:
-            whole = grad_roots.masked_fill(reached == -torch.inf, 0.0).sum(0)
-        else:
-            whole = (grad_roots * reached).sum(0)
         grad_columns = denormalized(
-            grad_padded[:-1], padded[:-1], totals, owner, sampled, whole, ctx.log
+            grad_padded[:-1], padded[:-1], totals, owner, sampled, grad_roots, reached, ctx.log
         )
         grad_weights = grad_columns.t().contiguous().reshape(ctx.shape)
         return grad_weights, None, None, None, None, None, None, None

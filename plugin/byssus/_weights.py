@@ -65,7 +65,8 @@ def denormalized(
     totals: Tensor,
     owner: Tensor,
     sampled: Tensor | None,
-    whole: Tensor,
+    grad_roots: Tensor,
+    reached: Tensor,
     log: bool,
 ) -> Tensor:
     """The gradient with respect to the weights, of that with respect to the normalized ones.
@@ -76,15 +77,18 @@ def denormalized(
         totals: from `normalized`.
         owner: the concept of each column.
         sampled: as for `normalized`.
-        whole: (rows,): what the weights of each concept receive together, each times its weight;
-            in terms of the normalized weights.
+        grad_roots: the gradient with respect to the outputs, (outputs, rows).
+        reached: the outputs before they were multiplied by the totals, (outputs, rows).
         log: whether these are logarithms.
     """
     passed = torch.zeros_like(totals)
+    # What the weights of each concept receive together, each times its normalized weight: (rows,).
     if log:
+        whole = grad_roots.masked_fill(reached == -torch.inf, 0.0).sum(0)
         rest = whole - passed.index_add_(0, owner, grad)
         grad = grad.addcmul_(columns.exp(), rest.index_select(0, owner))
     else:
+        whole = (grad_roots * reached).sum(0)
         rest = whole - passed.index_add_(0, owner, grad * columns)
         others = _product_of_others(totals)
         grad = grad.add_(rest.index_select(0, owner)).mul_(others.index_select(0, owner))

@@ -383,12 +383,8 @@ class _Evaluation(torch.autograd.Function):
             end = start
         if totals is not None:
             reached = nodes.index_select(0, roots)
-            if ctx.log:
-                whole = grad_roots.masked_fill(reached == -torch.inf, 0.0).sum(0)
-            else:
-                whole = (grad_roots * reached).sum(0)
             grad_columns = denormalized(
-                grad_columns, columns, totals, owner, sampled, whole, ctx.log
+                grad_columns, columns, totals, owner, sampled, grad_roots, reached, ctx.log
             )
         grad_weights = grad_columns.t().contiguous().reshape(ctx.shape)
         return grad_weights, None, None, None, None, None, None, None

@@ -2,39 +2,24 @@
 
 from __future__ import annotations
 
-import difflib
-import json
-import subprocess
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import scripts
+
 FOLDER = Path(__file__).parents[2] / "examples" / "deepproblog_swap"
 SHORT = "--train-pairs 320 --test-pairs 20"
 
 
 def result(script: str, arguments: str) -> dict[str, Any]:
-    done = subprocess.run(
-        [sys.executable, script, "--json", *arguments.split()],
-        cwd=FOLDER,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    return scripts.result(FOLDER / script, *arguments.split())
 
 
 def test_one_line_is_changed() -> None:
-    theirs, ours = (
-        (FOLDER / f"with_{name}.py").read_text().splitlines() for name in ("deepproblog", "byssus")
-    )
-    changes = [line for line in difflib.ndiff(theirs, ours) if line[0] in "+-"]
-    assert changes == [
+    assert scripts.changes(FOLDER / "with_deepproblog.py", FOLDER / "with_byssus.py") == [
         "- from deepproblog.engines import ExactEngine",
         "+ from byssus_deepproblog import Engine as ExactEngine",
     ]

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import gzip
-import json
 import runpy
 import struct
-import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,6 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+import scripts
 
 FOLDER = Path(__file__).parents[2] / "examples" / "scallop_swap"
 needs_scallopy = pytest.mark.skipif(
@@ -41,24 +40,14 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def result(script: str, digits: Path, *arguments: str) -> dict[str, Any]:
     short = "--n-epochs 2 --train-pairs 1000 --test-pairs 250 --batch-size 16 --learning-rate 0.002"
-    done = subprocess.run(
-        [sys.executable, script, "--mnist", digits, "--json", *short.split(), *arguments],
-        cwd=FOLDER,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    return scripts.result(FOLDER / script, "--mnist", digits, *short.split(), *arguments)
 
 
 def test_one_line_is_changed() -> None:
-    theirs, ours = (
-        (FOLDER / f"with_{name}.py").read_text().splitlines() for name in ("scallop", "byssus")
-    )
-    changes = [line for line in difflib.ndiff(theirs, ours) if line[0] in "+-"]
-    assert changes == ["-     import scallopy", "+     import byssus_scallop as scallopy"]
+    assert scripts.changes(FOLDER / "with_scallop.py", FOLDER / "with_byssus.py") == [
+        "-     import scallopy",
+        "+     import byssus_scallop as scallopy",
+    ]
 
 
 def test_byssus_learns(digits: Path) -> None:
