@@ -1,0 +1,117 @@
+"""NeSyDM's loss as an estimator: where a program is given probabilities, not an unmasking model.
+
+A program under `provenance="nesydm"` keeps one model, `independent_model(program, options)`, and
+makes a `Nelbo(model, probs)` for each batch, the estimator of its `Distribution`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from byssus.errors import ByssusError, TargetError
+from byssus.estimators import RLOO, Sample
+
+from .model import MaskedDiffusion
+from .program import WorldProgram
+
+__all__ = ["Nelbo", "independent_model"]
+
+
+class _Given(nn.Module):
+    """The unmasking model that says the probabilities it is given, whatever is unmasked."""
+
+    def forward(
+        self, probs: Float[Tensor, "batch columns"], c_t: Int[Tensor, "batch concepts"]
+    ) -> Float[Tensor, "batch columns"]:
+        return probs.clamp_min(torch.finfo(probs.dtype).tiny).log()
+
+
+def independent_model(program: WorldProgram, options: Mapping[str, Any]) -> MaskedDiffusion:
+    """A diffusion model whose input is the probabilities of all concepts, side by side.
+
+    Args:
+        program: the program.
+        options: arguments of `MaskedDiffusion`, such as `gamma_h=1.6`.
+
+    Raises:
+        ByssusError: an option that there is not.
+    """
+    taken = {"unmasking_model", "encoder", "concepts", "program", "outputs"} & set(options)
+    if taken:
+        raise ByssusError(
+            f"diffusion= has {', '.join(sorted(taken))}, and the program and its concepts are "
+            "given: for an unmasking model use byssus.diffusion.MaskedDiffusion"
+        )
+    try:
+        return MaskedDiffusion(_Given(), program=program, **options)
+    except TypeError as error:
+        raise ByssusError(f"diffusion={dict(options)!r}: {error}") from error
+
+
+class Nelbo:
+    """The negative evidence lower bound of NeSyDM, for concepts that are independent.
+
+    The worlds of the sample give the scores, as with `rloo`; the loss draws its own.
+
+    Args:
+        model: the diffusion model, of `independent_model`.
+        probs: the probabilities of its concepts `(batch, columns)`.
+    """
+
+    name: ClassVar[str] = "nesydm"
+    bias: ClassVar[str] = f"a bound on -log P; scores: {RLOO.bias}"
+
+    def __init__(self, model: MaskedDiffusion, probs: Float[Tensor, "batch columns"]) -> None:
+        self.model, self.probs = model, probs
+
+    def scores(self, sample: Sample) -> Float[Tensor, "batch outputs"]:
+        """Frequencies, with the gradient of the expected frequency."""
+        return RLOO().scores(sample)
+
+    def loss(self, sample: Sample, target: Float[Tensor, "batch outputs"]) -> Float[Tensor, ""]:
+        """The bound.
+
+        Args:
+            sample: the worlds; they have no part in it.
+            target: zeros and ones. The outputs are the values of each dimension side by side; of
+                one that is `(False, True)` they may be that it is true, alone.
+
+        Raises:
+            TargetError: an example without a value in a dimension, or with two.
+        """
+        return self.model.loss(self.probs.expand(len(target), -1), self._targets(target))
+
+    def _targets(self, target: Tensor) -> Tensor:
+        """Targets as the model takes them: integers where values are, else positions."""
+        dimensions = self.model.program.dimensions
+        widths = [len(values) for values in dimensions]
+        if sum(widths) != target.shape[1]:
+            widths = [1 if v == (False, True) else len(v) for v in dimensions]
+        if sum(widths) != target.shape[1]:
+            raise TargetError(
+                f"targets of {target.shape[1]} outputs for an output of the dimensions "
+                f"{[len(values) for values in dimensions]}"
+            )
+        columns = []
+        for i, (part, values) in enumerate(
+            zip(target.split(widths, 1), dimensions, strict=True)
+        ):
+            if part.shape[1] == len(values):
+                wrong = ((part > 0).sum(1) != 1).nonzero().flatten().tolist()
+                if wrong:
+                    raise TargetError(
+                        f"the target of example {wrong[0]} has no value in dimension {i} of the "
+                        "output, or several: each example has one of its values"
+                    )
+                code = part.argmax(1)
+            else:
+                code = (part[:, 0] > 0).long()
+            if {type(value) for value in values} in ({int}, {bool}):
+                code = torch.tensor(list(map(int, values)), device=code.device)[code]  # type: ignore[call-overload]
+            columns.append(code)
+        return torch.stack(columns, 1)
