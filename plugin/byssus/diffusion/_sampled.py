@@ -97,7 +97,8 @@ class Sampled(nn.Module):
     ) -> Int[Tensor, "rows count columns"]:
         widths = self.program.widths
         repeated = log_probs.detach()[:, None].expand(-1, count, -1).flatten(0, 1)
-        worlds = draw_worlds(repeated, widths, generator).unflatten(0, (len(log_probs), count))
+        worlds = draw_worlds(repeated, widths, generator)
+        worlds = worlds.reshape(len(log_probs), count, len(widths))
         if self.program.has_lists:
             worlds = worlds.masked_fill(padding(log_probs, widths)[:, None], -1)
         return worlds

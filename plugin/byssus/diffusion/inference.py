@@ -59,7 +59,7 @@ class Inference(Protocol):
     def entropy(
         self, log_probs: Float[Tensor, "rows literals"], y: Int[Tensor, "rows dimensions"]
     ) -> Float[Tensor, " rows"]:
-        """The entropy of the model's distribution over the worlds that give the outputs, in nats."""
+        """The entropy, in nats, of the model's distribution over the worlds that give them."""
 
     def possible(self, y: Int[Tensor, "rows dimensions"]) -> Bool[Tensor, " rows"]:
         """Whether any world gives the outputs."""
@@ -88,7 +88,7 @@ def draw_worlds(
     race = log_probs.detach().exp().div_(race.clamp_min_(torch.finfo(race.dtype).tiny))
     if len(set(widths)) == 1:
         return race.reshape(rows, len(widths), widths[0]).argmax(-1)
-    parts = [part.argmax(-1) for part in race.split(list(widths), 1)]
+    parts = [part.argmax(-1) for part in torch.split(race, list(widths), 1)]
     return torch.stack(parts, 1) if parts else race.new_empty((rows, 0), dtype=torch.int64)
 
 
@@ -109,7 +109,7 @@ def padding(
 ) -> Bool[Tensor, "rows columns"]:
     """Where a column does not exist: none of its literals is possible."""
     none = log_probs == -torch.inf
-    return torch.stack([part.all(1) for part in none.split(list(widths), 1)], 1)
+    return torch.stack([part.all(1) for part in torch.split(none, list(widths), 1)], 1)
 
 
 def count_worlds(program: WorldProgram) -> int:

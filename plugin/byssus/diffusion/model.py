@@ -10,23 +10,22 @@ from math import prod
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from byssus.diffusion._compiled import Compiled
 from byssus.diffusion._enumerated import Enumerated
+from byssus.diffusion._inputs import batch_size, mask_of, normalized, select
 from byssus.diffusion._sampled import Sampled
-from byssus.diffusion.inference import TABULATED, Inference, count_worlds, draw_worlds, uniform
+from byssus.diffusion.inference import TABULATED, count_worlds, draw_worlds, uniform
 from byssus.diffusion.prediction import Prediction, predict
 from byssus.diffusion.program import WorldProgram, as_world_program
 from byssus.diffusion.schedules import Schedule, as_schedule
-from byssus.domains import Domain, List, Tuple
+from byssus.domains import Domain, Tuple
 from byssus.errors import (
     ByssusError,
     CompilationLimit,
     EmptyBatchError,
-    ProbabilityError,
-    ShapeError,
     TargetError,
     listed,
 )
@@ -120,6 +119,11 @@ class MaskedDiffusion(nn.Module):
         >>> model.predict(x).distribution[True]
     """
 
+    _tokens: Tensor  # of each column, the mask
+    _offsets: Tensor  # of each column, its first literal
+    _owner: Tensor  # of each literal, its column
+    _position: Tensor  # of each literal, its value
+
     def __init__(
         self,
         unmasking_model: Callable[..., Any],
@@ -172,9 +176,7 @@ class MaskedDiffusion(nn.Module):
         self.weighting = weighting
         self.generator = generator
         limits = {"nodes": nodes, "seconds": seconds, "memory": memory, "store": store}
-        self.inference: Inference = _inference(
-            self.program, inference, limits, (samples, candidates, beta)
-        )
+        self.inference = _inference(self.program, inference, limits, (samples, candidates, beta))
         sampled = isinstance(self.inference, Sampled)
         if entropy == "conditional" and sampled:
             raise ByssusError(
@@ -448,7 +450,7 @@ class MaskedDiffusion(nn.Module):
         self, log_probs: Tensor, at: Tensor, new: Tensor, y: Tensor
     ) -> Float[Tensor, " rows"]:
         """The log-probability with which one column is given its value, given the label."""
-        chosen = torch.where(self._position == new, 0.0, -torch.inf)
+        chosen = torch.zeros_like(log_probs).masked_fill_(self._position != new, -torch.inf)
         fixed = torch.where((self._owner == at) & (new >= 0), chosen, log_probs)
         literal = (self._offsets[at] + new.clamp_min(0)).reshape(-1, 1)
         likely = log_probs.gather(1, literal)[:, 0].masked_fill(new[:, 0] < 0, 0.0)
@@ -468,7 +470,7 @@ class MaskedDiffusion(nn.Module):
         else:
             number = torch.arange(rows, device=state.device)
         parts = [
-            self.log_probs(_select(e, some), part)
+            self.log_probs(select(e, some), part)
             for some, part in zip(example.split(_ROWS), state.split(_ROWS), strict=True)
         ]
         return torch.cat(parts), number
@@ -501,53 +503,15 @@ class MaskedDiffusion(nn.Module):
                 f"mask token of column i is widths[i], here {listed(self.widths)}: an embedding or "
                 "one-hot vector of concepts needs one more entry than there are values"
             ) from error
-        log_probs = self._normalized(answer, len(c_t))
+        log_probs = normalized(answer, len(c_t), self.widths, self.program.column_names)
         masked = (c_t == self._tokens).index_select(1, self._owner)
         kept = c_t.index_select(1, self._owner) == self._position
-        return torch.where(masked, log_probs, torch.where(kept, 0.0, -torch.inf))
-
-    def _normalized(self, answer: Any, rows: int) -> Float[Tensor, "rows literals"]:
-        """The logarithms of the network's probabilities, side by side."""
-        widths = self.widths
-        same = len(set(widths)) == 1
-        allowed: list[tuple[int, ...]] = [(rows, sum(widths))]
-        if same:
-            allowed = [(rows, len(widths), widths[0]), *allowed]
-        if not isinstance(answer, Tensor):
-            parts = list(answer) if isinstance(answer, list | tuple) else None
-            wanted = [(rows, width) for width in widths]
-            if parts is None or [tuple(getattr(part, "shape", ())) for part in parts] != wanted:
-                shapes = parts and [tuple(getattr(part, "shape", ())) for part in parts]
-                raise ShapeError(
-                    f"the unmasking model gave {shapes or type(answer).__name__}: give logits of "
-                    f"shape {allowed[0]}, or one tensor (rows, width) for each column"
-                )
-            answer = torch.cat(parts, 1)
-        elif tuple(answer.shape) not in allowed:
-            raise ShapeError(
-                f"the unmasking model gave logits of shape {tuple(answer.shape)}: give "
-                f"{' or '.join(map(str, allowed))}, values only, with no entry for the mask"
-            )
-        if not answer.is_floating_point():
-            raise ShapeError(f"the unmasking model gave {answer.dtype}: give floating point logits")
-        if same:
-            log_probs = answer.reshape(rows, len(widths), widths[0]).log_softmax(-1).flatten(1)
-        else:
-            split = answer.reshape(rows, -1).split(list(widths), 1)
-            log_probs = torch.cat([part.log_softmax(-1) for part in split], 1)
-        if bool(log_probs.isnan().any()):
-            row, literal = log_probs.isnan().nonzero()[0].tolist()
-            column = int(self._owner[literal])
-            raise ProbabilityError(
-                f"the unmasking model's logits of column {self.program.column_names[column]} hold "
-                f"NaN or infinity in row {row}: a smaller learning rate, or finite inputs, may mend "
-                "it"
-            )
-        return log_probs
+        carried = torch.zeros_like(log_probs).masked_fill_(~kept, -torch.inf)
+        return torch.where(masked, log_probs, carried)
 
     def _encode(self, x: Any) -> tuple[Any, int]:
         e = x if self.encoder is None else self.encoder(x)
-        batch = _batch(e)
+        batch = batch_size(e)
         if batch == 0:
             raise EmptyBatchError("x has no examples: give a batch of one or more")
         return e, batch
@@ -557,7 +521,8 @@ class MaskedDiffusion(nn.Module):
         if self.program.own is None:
             return log_probs
         own = self.program.own().to(log_probs)
-        own = torch.where(own > 0, own.clamp_min(torch.finfo(own.dtype).tiny).log(), -torch.inf)
+        tiny = torch.finfo(own.dtype).tiny
+        own = own.clamp_min(tiny).log().masked_fill(own <= 0, -torch.inf)
         return torch.cat([log_probs, own.expand(len(log_probs), -1)], 1)
 
     def _complete(
@@ -581,7 +546,7 @@ class MaskedDiffusion(nn.Module):
         start = self._tokens.expand(batch, -1)
         if lengths is None:
             return start
-        mask = _mask(self.program, lengths, batch).to(start.device)
+        mask = mask_of(self.program, lengths, batch).to(start.device)
         return torch.where(mask, start, -1)
 
     def _labels(self, y: Any, batch: int) -> Int[Tensor, "batch dimensions"]:
@@ -608,7 +573,7 @@ class MaskedDiffusion(nn.Module):
         self, worlds: Int[Tensor, "batch n columns"]
     ) -> dict[str, Int[Tensor, "batch n ..."]]:
         """Worlds by concept: `(batch, n)` for a concept of one column, `(batch, n, columns)`."""
-        parts = worlds.split([len(domain.widths) for domain in self.program.domains], 2)
+        parts = torch.split(worlds, [len(domain.widths) for domain in self.program.domains], 2)
         return {
             name: part[..., 0] if part.shape[2] == 1 else part
             for name, part in zip(self.program.names, parts, strict=True)
@@ -670,7 +635,7 @@ def _inference(
     asked: str,
     limits: Mapping[str, Any],
     sampling: tuple[int, int, float],
-) -> Any:
+) -> Enumerated | Compiled | Sampled:
     if asked == "sampled":
         return Sampled(program, *sampling)
     if count_worlds(program) <= TABULATED and program.tabulates:
@@ -688,74 +653,6 @@ def _inference(
             f"could be compiled; at most {TABULATED} are tabulated"
         )
     return Sampled(program, *sampling)
-
-
-def _mask(
-    program: WorldProgram, lengths: Tensor | Mapping[str, Tensor], batch: int
-) -> Bool[Tensor, "batch columns"]:
-    """Which columns exist, from the lengths of lists."""
-    columns = len(program.concept_widths)
-    if isinstance(lengths, Tensor) and lengths.dtype == torch.bool:
-        if tuple(lengths.shape) != (batch, columns):
-            raise ShapeError(f"a mask of shape {tuple(lengths.shape)}: expected {(batch, columns)}")
-        return lengths
-    domains = dict(zip(program.names, program.domains, strict=True))
-    lists = {name: domain for name, domain in domains.items() if isinstance(domain, List)}
-    if isinstance(lengths, Tensor):
-        if len(lists) != 1:
-            raise ShapeError(
-                f"lengths of shape {tuple(lengths.shape)}, and the lists are {listed(lists)}: give "
-                "lengths={name: lengths} for each"
-            )
-        lengths = {name: lengths for name in lists}
-    unknown = lengths.keys() - lists.keys()
-    if unknown:
-        raise ShapeError(f"lengths of {listed(sorted(unknown))}: the lists are {listed(lists)}")
-    parts = []
-    for name, domain in domains.items():
-        given = lengths.get(name)
-        if given is None:
-            parts.append(torch.ones(batch, len(domain.widths), dtype=torch.bool))
-            continue
-        assert isinstance(domain, List)
-        wrong = (given < domain.min_length) | (given > domain.max_length)
-        if tuple(given.shape) != (batch,) or bool(wrong.any()):
-            raise ShapeError(
-                f"lengths of {name}: give {batch} integers from {domain.min_length} to "
-                f"{domain.max_length}"
-            )
-        position = torch.arange(domain.max_length).repeat_interleave(len(domain.domain.widths))
-        parts.append(position < given.cpu()[:, None])
-    return torch.cat(parts, 1)
-
-
-def _batch(e: Any) -> int:
-    """The number of examples of encoded inputs."""
-    if isinstance(e, Tensor):
-        if e.dim() == 0:
-            raise ShapeError("x is a scalar: its first dimension must be the batch")
-        return len(e)
-    parts = list(e.values()) if isinstance(e, Mapping) else list(e) if _nested(e) else []
-    sizes = {_batch(part) for part in parts}
-    if len(sizes) != 1:
-        raise ShapeError(
-            f"x ({type(e).__name__}) has batches of {listed(sorted(sizes)) or 'no'} examples: give "
-            "a tensor, or a tuple, list or dictionary of tensors with one batch"
-        )
-    return sizes.pop()
-
-
-def _select(e: Any, rows: Tensor) -> Any:
-    """Some examples of encoded inputs."""
-    if isinstance(e, Tensor):
-        return e.index_select(0, rows.to(e.device))
-    if isinstance(e, Mapping):
-        return {name: _select(part, rows) for name, part in e.items()}
-    return type(e)(_select(part, rows) for part in e)
-
-
-def _nested(e: Any) -> bool:
-    return isinstance(e, list | tuple)
 
 
 def _fits(widths: Sequence[int]) -> bool:

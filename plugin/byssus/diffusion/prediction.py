@@ -86,7 +86,7 @@ class _Frequencies(Distinct):
 
 def _distribution(program: WorldProgram, worlds: Tensor, given: Tensor) -> Distribution:
     """The frequencies of outputs."""
-    batch, votes, columns = worlds.shape
+    batch, votes = worlds.shape[:2]
     number, distinct = number_worlds(given, program.sizes)
     kept = (distinct >= 0).all(1)
     values: list[Hashable]

@@ -132,10 +132,11 @@ class WorldProgram:
             return self._tensor_targets(target)
         if self.output is not None:
             try:
-                rows = [self.output.encode(value) for value in target]
+                encoded = [self.output.encode(value) for value in target]
             except DomainError as error:
                 raise TargetError(f"a target is no output of the program: {error}") from None
-            codes = torch.tensor(rows, dtype=torch.int64).reshape(len(rows), len(self.sizes))
+            codes = torch.tensor(encoded, dtype=torch.int64)
+            codes = codes.reshape(len(encoded), len(self.sizes))
             absent = torch.tensor([size - 1 for size in self.sizes])
             return torch.where(codes < 0, absent, codes)
         rows = [[value] if len(self.dimensions) == 1 else list(value) for value in target]
@@ -296,7 +297,8 @@ def _of_blackbox(box: BlackBox, given: Mapping[str, Domain] | None) -> WorldProg
             rows.append([c if c >= 0 else len(p) - 1 for c, p in zip(codes, parts, strict=True)])
         return torch.tensor(rows, dtype=torch.int64).reshape(len(rows), len(parts))
 
-    names = tuple(given) if given is not None and len(given) == len(box.inputs) else _arguments(box)
+    fits = given is not None and len(given) == len(box.inputs)
+    names = tuple(given) if given is not None and fits else _arguments(box)
     return WorldProgram(
         names, box.inputs, tuple(parts), run, output=output, tabulates=box.tabulates()
     )
