@@ -9,3 +9,5 @@ from byssus.diffusion.schedules import Cosine as Cosine
 from byssus.diffusion.schedules import Geometric as Geometric
 from byssus.diffusion.schedules import Linear as Linear
 from byssus.diffusion.schedules import Schedule as Schedule
+from byssus.diffusion.training import Epoch as Epoch
+from byssus.diffusion.training import train as train

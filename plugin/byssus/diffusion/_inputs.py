@@ -55,9 +55,9 @@ def normalized(
     if not answer.is_floating_point():
         raise ShapeError(f"the unmasking model gave {answer.dtype}: give floating point logits")
     if same:
-        log_probs = answer.reshape(rows, len(widths), widths[0]).log_softmax(-1).flatten(1)
+        log_probs: Tensor = answer.reshape(rows, len(widths), widths[0]).log_softmax(-1).flatten(1)
     else:
-        split = answer.reshape(rows, -1).split(list(widths), 1)
+        split = torch.split(answer.reshape(rows, sum(widths)), list(widths), 1)
         log_probs = torch.cat([part.log_softmax(-1) for part in split], 1)
     if bool(log_probs.isnan().any()):
         row, literal = log_probs.isnan().nonzero()[0].tolist()
@@ -115,13 +115,9 @@ def batch_size(e: Any) -> int:
         if e.dim() == 0:
             raise ShapeError("x is a scalar: its first dimension must be the batch")
         return len(e)
-    parts = (
-        list(e.values())
-        if isinstance(e, Mapping)
-        else list(e)
-        if isinstance(e, list | tuple)
-        else []
-    )
+    parts: list[Any] = []
+    if isinstance(e, Mapping | list | tuple):
+        parts = list(e.values()) if isinstance(e, Mapping) else list(e)
     sizes = {batch_size(part) for part in parts}
     if len(sizes) != 1:
         raise ShapeError(

@@ -73,6 +73,23 @@ class Nelbo:
         """Frequencies, with the gradient of the expected frequency."""
         return RLOO().scores(sample)
 
+    def target_loss(self, target: Any, outputs: int) -> Float[Tensor, ""]:
+        """The bound against the targets of `Distribution.loss`.
+
+        Args:
+            target: what `MaskedDiffusion.loss` takes; or zeros and ones, see `loss`.
+            outputs: the number of outputs of the distribution.
+
+        Raises:
+            TargetError: a target that is no output, or targets that do not fit the batch.
+        """
+        if isinstance(target, Tensor) and target.dim() == 2:
+            if target.shape[1] == outputs and outputs != len(self.model.program.dimensions):
+                target = self._targets(target)
+            elif bool(((target == 0) | (target == 1)).all()):
+                target = target.long()
+        return self.model.loss(self.probs.expand(len(target), -1), target)
+
     def loss(self, sample: Sample, target: Float[Tensor, "batch outputs"]) -> Float[Tensor, ""]:
         """The bound.
 
@@ -84,7 +101,7 @@ class Nelbo:
         Raises:
             TargetError: an example without a value in a dimension, or with two.
         """
-        return self.model.loss(self.probs.expand(len(target), -1), self._targets(target))
+        return self.target_loss(target, target.shape[1])
 
     def _targets(self, target: Tensor) -> Tensor:
         """Targets as the model takes them: integers where values are, else positions."""
@@ -98,9 +115,7 @@ class Nelbo:
                 f"{[len(values) for values in dimensions]}"
             )
         columns = []
-        for i, (part, values) in enumerate(
-            zip(target.split(widths, 1), dimensions, strict=True)
-        ):
+        for i, (part, values) in enumerate(zip(target.split(widths, 1), dimensions, strict=True)):
             if part.shape[1] == len(values):
                 wrong = ((part > 0).sum(1) != 1).nonzero().flatten().tolist()
                 if wrong:

@@ -47,6 +47,7 @@ class Losses:
         missed: the share of output dimensions whose likelihood is 0, or which no sample met; they
             teach nothing.
         violated: the share of examples whose posterior world does not give the label.
+        examples: of each example, what `total` is the mean of; differentiable.
     """
 
     total: Float[Tensor, ""]
@@ -55,6 +56,7 @@ class Losses:
     entropy: Float[Tensor, ""]
     missed: Float[Tensor, ""]
     violated: Float[Tensor, ""]
+    examples: Float[Tensor, " batch"]
 
 
 class MaskedDiffusion(nn.Module):
@@ -247,20 +249,21 @@ class MaskedDiffusion(nn.Module):
         count = exists.sum(1).clamp_min(1)
         rate = self.schedule.rate(t)
         weight = rate / share
-        concepts = (weight * self._unmasking(log_probs, world).sum(1) / count).mean()
+        concepts = weight * self._unmasking(log_probs, world).sum(1) / count
         likely = self.inference.log_likelihoods(self._with_own(log_probs), y, generator)
         missed = likely == -torch.inf
         likely = likely.masked_fill(missed, _LOG_MISSED)
-        outputs = -((rate if self.weighting == "paper" else weight) * likely.mean(1)).mean()
-        entropy = (self._entropy(first, y) / count).mean()
-        total = self.gamma_y * outputs + self.gamma_c * concepts - self.gamma_h * entropy
+        outputs = -(rate if self.weighting == "paper" else weight) * likely.mean(1)
+        entropy = self._entropy(first, y) / count
+        examples = self.gamma_y * outputs + self.gamma_c * concepts - self.gamma_h * entropy
         return Losses(
-            total,
-            concepts.detach(),
-            outputs.detach(),
-            entropy.detach(),
-            missed.to(total.dtype).mean(),
-            self._violated(world, y, generator).to(total.dtype),
+            examples.mean(),
+            concepts.detach().mean(),
+            outputs.detach().mean(),
+            entropy.detach().mean(),
+            missed.to(examples.dtype).mean(),
+            self._violated(world, y, generator).to(examples.dtype),
+            examples,
         )
 
     def bound(
@@ -471,7 +474,9 @@ class MaskedDiffusion(nn.Module):
             number = torch.arange(rows, device=state.device)
         parts = [
             self.log_probs(select(e, some), part)
-            for some, part in zip(example.split(_ROWS), state.split(_ROWS), strict=True)
+            for some, part in zip(
+                torch.split(example, _ROWS), torch.split(state, _ROWS), strict=True
+            )
         ]
         return torch.cat(parts), number
 

@@ -287,13 +287,14 @@ def _of_blackbox(box: BlackBox, given: Mapping[str, Domain] | None) -> WorldProg
     parts = _symbols(output)
 
     def run(worlds: Tensor) -> Tensor:
-        outcomes = box.caller.evaluate([domain.decode(row) for row in worlds.tolist()])
+        # Without the checks of `decode` and `encode`: worlds and checked outcomes pass them.
+        outcomes = box.caller.evaluate([domain._decode(tuple(row)) for row in worlds.tolist()])
         rows = []
         for outcome in outcomes:
             if isinstance(outcome, Failure):
                 rows.append([-1] * len(parts))
                 continue
-            codes = output.encode(outcome)
+            codes = output._encode(outcome)
             rows.append([c if c >= 0 else len(p) - 1 for c, p in zip(codes, parts, strict=True)])
         return torch.tensor(rows, dtype=torch.int64).reshape(len(rows), len(parts))
 

@@ -1,0 +1,318 @@
+"""MaskedDiffusion against brute force: states, samplers, loss, bound."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from byssus import Boolean, Discrete, Integer, List, Tuple, blackbox
+from byssus.diffusion import MaskedDiffusion, WorldProgram
+from diffusion_oracle import Network, Oracle, World
+
+WIDTHS = (2, 3, 2)
+
+
+def outputs(world: World) -> tuple[int, int]:
+    """Two dimensions, neither of which says which world it was."""
+    a, b, c = world
+    return (a + b + c) % 3, int(a == c)
+
+
+@blackbox(Integer(0, 1), Integer(0, 2), Integer(0, 1), output=Tuple(Integer(0, 2), Integer(0, 1)))
+def rule(a: int, b: int, c: int) -> tuple[int, int]:
+    return outputs((a, b, c))
+
+
+def made(seed: int = 0, **options: Any) -> tuple[MaskedDiffusion, Oracle, Tensor]:
+    """A model of an untrained network, the oracle for its first input, and the inputs."""
+    network = Network(WIDTHS, seed=seed)
+    x = torch.tensor([[0.3, -1.0], [1.2, 0.4]], dtype=torch.float64)
+    generator = torch.Generator().manual_seed(seed)
+    model = MaskedDiffusion(network, program=rule, generator=generator, **options)
+    return model, Oracle(network, x[0], outputs), x
+
+
+def agrees(worlds: Tensor, expected: dict[World, float]) -> None:
+    """Whether worlds occur as often as expected, by a chi-square test at about five sigma."""
+    total = len(worlds)
+    counts: dict[World, int] = {}
+    for row in worlds.tolist():
+        counts[tuple(row)] = counts.get(tuple(row), 0) + 1
+    assert counts.keys() <= expected.keys()
+    statistic = sum(
+        (counts.get(world, 0) - total * p) ** 2 / (total * p) for world, p in expected.items()
+    )
+    freedom = len(expected) - 1
+    assert statistic < freedom + 5 * math.sqrt(2 * max(1, freedom)) + 5
+
+
+def test_masks_get_no_probability_and_unmasked_concepts_stay() -> None:
+    model, oracle, x = made()
+    for state in ((None, None, None), (1, None, None), (None, 2, 0), (0, 1, 1)):
+        c_t = torch.tensor([[w if s is None else s for s, w in zip(state, WIDTHS, strict=True)]])
+        probs = model(x[:1], c_t)
+        torch.testing.assert_close(probs[0], torch.cat(oracle.unmasked(state)))
+
+
+@pytest.mark.parametrize("y", [None, (1, 0)], ids=["prior", "posterior"])
+@pytest.mark.parametrize("steps", [None, 1, 2, 5])
+@pytest.mark.parametrize("n", [1, 4000])
+def test_samplers(y: tuple[int, int] | None, steps: int | None, n: int) -> None:
+    model, oracle, x = made(seed=3)
+    rows = x[:1].expand(4000 // n, -1)
+    if y is None:
+        worlds = model.sample(rows, n, steps=steps)
+    else:
+        worlds = model.posterior_sample(rows, [y] * len(rows), n, steps=steps)
+    assert worlds.shape == (4000 // n, n, 3)
+    # As many steps as columns, or more, unmask one column after the other.
+    agrees(worlds.flatten(0, 1), oracle.drawn(y, None if steps == 5 else steps))
+
+
+def test_examples_are_sampled_apart() -> None:
+    model, _, x = made(seed=4)
+    worlds = model.sample(x, 3000)
+    for i in range(2):
+        oracle = Oracle(model.unmasking_model, x[i], outputs)  # type: ignore[arg-type]
+        agrees(worlds[i], oracle.drawn())
+
+
+def test_sampling_is_reproducible() -> None:
+    model, _, x = made()
+    first, second = (
+        model.sample(x, 50, generator=torch.Generator().manual_seed(5)) for _ in range(2)
+    )
+    assert torch.equal(first, second)
+    losses = [
+        model.loss(x, [(1, 0), (2, 1)], generator=torch.Generator().manual_seed(6))
+        for _ in range(2)
+    ]
+    assert torch.equal(*losses)
+
+
+@pytest.mark.parametrize("weighting", ["code", "paper"])
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+def test_loss_in_expectation(weighting: str, schedule: str) -> None:
+    model, oracle, x = made(
+        seed=1, weighting=weighting, schedule=schedule, gamma_c=0.5, gamma_h=0.3, gamma_y=2.0
+    )
+    y = (0, 1)
+    count = 20_000
+    rows, targets = x[:1].expand(count, -1), torch.tensor([y]).expand(count, -1)
+    with torch.no_grad():
+        losses = model.losses(rows, targets)
+        # The loss by integrating over time, masks and posterior worlds.
+        concepts = output = 0.0
+        times = (torch.arange(400, dtype=torch.float64) + 0.5) / 400
+        share, rate = model.schedule.masked(times), model.schedule.rate(times)
+        for world, p in oracle.drawn(y).items():
+            for bits in range(8):
+                masked = [bits >> d & 1 for d in range(3)]
+                state = tuple(None if m else v for m, v in zip(masked, world, strict=True))
+                chance = p * share ** sum(masked) * (1 - share) ** (3 - sum(masked))
+                parts = oracle.unmasked(state)
+                nll = -sum(math.log(parts[d][v]) for d, v in enumerate(world) if masked[d])
+                likely = float(oracle.likelihoods(state, y).log().mean())
+                concepts += float((chance * rate / share).mean()) * nll / 3
+                weight = rate if weighting == "paper" else rate / share
+                output -= float((chance * weight).mean()) * likely
+        given = oracle.joint((None, None, None), y)
+        given = given[given > 0]
+        entropy = -float((given * given.log()).sum()) / 3
+    assert float(losses.concepts) == pytest.approx(concepts, rel=0.1)
+    assert float(losses.outputs) == pytest.approx(output, rel=0.1)
+    assert float(losses.entropy) == pytest.approx(entropy, abs=1e-6)
+    parts_together = 0.5 * losses.concepts + 2 * losses.outputs - 0.3 * losses.entropy
+    assert float(losses.total) == pytest.approx(float(parts_together), abs=1e-6)
+    assert float(losses.missed) == float(losses.violated) == 0.0
+
+
+def test_unconditional_entropy() -> None:
+    model, oracle, x = made(entropy="unconditional")
+    parts = [part.detach() for part in oracle.unmasked((None, None, None))]
+    expected = -sum(float((p * p.log()).sum()) for p in parts) / 3
+    found = model.losses(x[:1], [(1, 0)]).entropy
+    assert float(found) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_loss_is_a_bound(seed: int) -> None:
+    model, oracle, x = made(seed=seed)
+    for y in ((0, 0), (1, 1), (2, 0)):
+        estimate, error = model.bound(x[:1].expand(2000, -1), [y] * 2000, samples=2)
+        mean, deviation = float(estimate.mean()), float(estimate.std()) / math.sqrt(2000)
+        assert error.shape == (2000,)
+        # Of the joint process, and of voting by what sampled worlds give.
+        drawn = sum(p for world, p in oracle.drawn().items() if outputs(world) == y)
+        assert mean + 4 * deviation > -oracle.log_likelihood(y)
+        assert mean + 4 * deviation > -math.log(drawn)
+
+
+def test_the_bound_is_tight_for_one_concept() -> None:
+    """With one concept the posterior is exact: what remains is the output's own share."""
+    network = Network((4,), seed=2)
+    model = MaskedDiffusion(network, [Integer(0, 3)], lambda a: a // 2, outputs=Integer(0, 1))
+    x = torch.zeros(4000, 2, dtype=torch.float64)
+    oracle = Oracle(network, x[0], lambda world: (world[0] // 2,))
+    mean = model.bound(x, [1] * 4000, samples=2)[0].mean()
+    assert float(mean) >= -oracle.log_likelihood((1,)) - 0.02
+
+
+def test_gradients_reach_the_network_from_every_part() -> None:
+    for gammas in ({"gamma_c": 1.0}, {"gamma_y": 1.0}, {"gamma_h": 1.0}):
+        model, _, x = made(**{"gamma_c": 0.0, "gamma_y": 0.0, "gamma_h": 0.0, **gammas})
+        model.loss(x.repeat(8, 1), [(1, 0), (2, 1)] * 8).backward()
+        for parameter in model.parameters():
+            assert parameter.grad is not None
+            assert bool(parameter.grad.isfinite().all())
+            assert bool((parameter.grad != 0).any())
+
+
+def test_the_encoder_runs_once() -> None:
+    class Encoder(nn.Module):
+        calls = 0
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.calls += 1
+            return x
+
+    encoder = Encoder()
+    model, oracle, x = made(seed=3, encoder=encoder)
+    model.loss(x, [(1, 0), (2, 1)])
+    assert encoder.calls == 1
+    worlds = model.sample(x[:1], 4000)
+    assert encoder.calls == 2
+    agrees(worlds[0], oracle.drawn())
+
+
+def test_only_distinct_states_are_given_to_the_network() -> None:
+    rows = []
+
+    def network(x: Tensor, c_t: Tensor) -> Tensor:
+        rows.append(len(c_t))
+        return x.new_zeros(len(x), 2, 2)
+
+    model = MaskedDiffusion(network, [Boolean(), Boolean()], lambda a, b: a, outputs=Boolean())
+    model.sample(torch.zeros(3, 1), 1000)
+    assert rows == [3, 3 * 4]
+
+
+def test_inputs_of_several_parts() -> None:
+    def network(x: dict[str, Any], c_t: Tensor) -> list[Tensor]:
+        a, b = x["digits"]
+        return [a, torch.cat([b, x["flag"]], 1)]
+
+    model = MaskedDiffusion(
+        network,
+        {"a": Integer(0, 2), "b": Boolean()},
+        lambda a, b: (a > 1) == b,
+        outputs=Boolean(),
+    )
+    x = {"digits": (torch.zeros(5, 3), torch.zeros(5, 1)), "flag": torch.zeros(5, 1)}
+    worlds = model.sample(x, 7)
+    named = model.named(worlds)
+    assert {name: tuple(part.shape) for name, part in named.items()} == {"a": (5, 7), "b": (5, 7)}
+    values = model.values(worlds)
+    assert values[4][6] == (int(worlds[4, 6, 0]), bool(worlds[4, 6, 1]))
+    assert float(model.loss(x, torch.ones(5, dtype=torch.bool))) > 0
+
+
+@pytest.mark.parametrize("inference", ["exact", "sampled"])
+def test_lists_are_masked_beyond_their_lengths(inference: str) -> None:
+    symbols = List(Discrete("ab"), 3, min_length=1)
+    seen: list[Tensor] = []
+
+    def network(x: Tensor, c_t: Tensor) -> Tensor:
+        seen.append(c_t)
+        return x
+
+    @blackbox(symbols, output=Integer(0, 3))
+    def count(word: tuple[str, ...]) -> int:
+        return word.count("a")
+
+    model = MaskedDiffusion(
+        network, program=count, inference=inference, entropy="unconditional", samples=2000
+    )
+    torch.manual_seed(0)
+    x = torch.randn(3, 3, 2, requires_grad=True)
+    lengths = torch.tensor([1, 2, 3])
+    worlds = model.sample(x, 500, lengths=lengths)
+    assert bool((worlds[0, :, 1:] == -1).all() and (worlds[1, :, 2] == -1).all())
+    assert bool((worlds[2] >= 0).all())
+    assert {len(word) for (word,) in model.values(worlds)[1]} == {2}
+    posterior = model.posterior_sample(x, [1, 1, 2], 200, lengths=lengths)
+    given = [[word.count("a") for (word,) in example] for example in model.values(posterior)]
+    assert given == [[1] * 200, [1] * 200, [2] * 200]
+    losses = model.losses(x, [1, 1, 2], lengths)
+    losses.total.backward()
+    assert x.grad is not None
+    assert bool((x.grad[0, 1:] == 0).all() and (x.grad[1, 2] == 0).all())
+    probs = x.detach().softmax(-1)[0, 0]
+    state = model.log_probs(x.detach(), model._start(3, lengths))
+    likely = model.inference.log_likelihoods(state, torch.tensor([[1], [1], [2]]), None)
+    assert float(likely[0]) == pytest.approx(float(probs[0].log()), abs=0.1)
+    prediction = model.predict(x, 50, lengths=lengths)
+    assert prediction.concepts[0].tolist()[1:] == [-1, -1]
+    assert all(bool((c[seen_ < 0] >= 0).all()) for c, seen_ in zip(seen, seen, strict=True))
+
+
+def test_the_programs_own_facts() -> None:
+    """A coin of the program's decides whether the concept counts."""
+    parameter = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
+
+    def run(worlds: Tensor) -> Tensor:
+        return (worlds[:, :1] * worlds[:, 1:]).long()
+
+    program = WorldProgram(
+        ("a",),
+        (Boolean(),),
+        ((False, True),),
+        run,
+        own_widths=(2,),
+        own=lambda: torch.stack([1 - parameter, parameter]),
+    )
+    network = Network((2,), seed=1)
+    model = MaskedDiffusion(network, program=program)
+    x = torch.zeros(1, 2, dtype=torch.float64)
+    state = model.log_probs(x, torch.tensor([[2]]))
+    p = state.exp()[0, 1]
+    likely = model.inference.log_likelihoods(model._with_own(state), torch.tensor([[1]]), None)
+    likely.sum().backward()
+    p, likely = p.detach(), likely.detach()
+    assert float(likely) == pytest.approx(math.log(p * 0.3))
+    assert float(parameter.grad) == pytest.approx(1 / 0.3)  # type: ignore[arg-type]
+    assert model.posterior_sample(x, [True], 20).tolist() == [[[1]] * 20]
+    distribution = model.predict(x, 4000).distribution
+    expected = float(p) * 0.3
+    assert float(distribution[True]) == pytest.approx(expected, abs=5 * math.sqrt(0.25 / 4000))
+
+
+def test_more_columns_than_an_integer_can_number() -> None:
+    n = 70
+    model = MaskedDiffusion(
+        lambda x, c_t: x.new_zeros(len(x), n, 2),
+        List(Boolean(), n, min_length=n),
+        lambda bits: bits[0],
+        outputs=Boolean(),
+        samples=16,
+        candidates=8,
+        steps=4,
+    )
+    worlds = model.sample(torch.zeros(2, 1), 5)
+    assert worlds.shape == (2, 5, n)
+    assert float(model.loss(torch.zeros(2, 1), [True, False])) > 0
+
+
+def test_device(device: torch.device) -> None:
+    network = Network((2, 2)).to(device)
+    concepts = [Boolean(), Boolean()]
+    model = MaskedDiffusion(network, concepts, lambda a, b: a != b, outputs=Boolean()).to(device)
+    x = torch.zeros(4, 2, dtype=torch.float64, device=device)
+    model.loss(x, [True] * 4, generator=torch.Generator().manual_seed(0)).backward()
+    prediction = model.predict(x, 10)
+    assert prediction.worlds.device.type == device.type
+    assert prediction.distribution.probs.device.type == device.type
