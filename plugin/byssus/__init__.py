@@ -41,6 +41,8 @@ from byssus.provenance import Exact as Exact
 from byssus.provenance import Mixed as Mixed
 from byssus.provenance import Provenance as Provenance
 from byssus.provenance import Sampled as Sampled
+from byssus.shortcuts import Shortcuts as Shortcuts
+from byssus.shortcuts import shortcuts as shortcuts
 from byssus.store import Store as Store
 from byssus.worlds import Concepts as Concepts
 from byssus.worlds import Worlds as Worlds
