@@ -193,6 +193,20 @@ def brute_force(
     return result
 
 
+def check_frequencies(drawn: Tensor, widths: Sequence[int], probs: Tensor) -> None:
+    """Whether worlds, (draws, concepts), occur as often as their probabilities, (worlds,), say.
+
+    None of probability 0, and the others within seven standard errors and four draws: Hypothesis
+    asks this of thousands of worlds.
+    """
+    number = {world: i for i, world in enumerate(worlds_of(widths))}
+    at = torch.tensor([number[tuple(world)] for world in drawn.tolist()])
+    found = at.bincount(minlength=len(number)) / len(drawn)
+    assert (found[probs == 0] == 0).all()
+    error = (probs * (1 - probs) / len(drawn)).sqrt()
+    assert ((found - probs).abs() <= 7 * error + 4 / len(drawn)).all()
+
+
 def tangent(grad: Tensor, widths: Sequence[int]) -> Tensor:
     """The part of a gradient that moves distributions to distributions, as softmax would have it.
 

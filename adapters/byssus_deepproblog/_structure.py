@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from deepproblog.query import Query
 from problog.logic import Term, Var, is_variable, term2list
@@ -23,6 +23,9 @@ from byssus_problog._terms import to_python, to_term
 from byssus_problog._tokens import Token, tokens
 
 from ._rules import PARAMETERS, parts, replaced
+
+if TYPE_CHECKING:
+    from ._diffusion import Diffusion
 
 
 @dataclass
@@ -176,6 +179,7 @@ class Structure:
         ground_time: the seconds that grounding and compiling took.
         compile_time: 0; it is part of the above.
         from_cache: whether the last look-up found it made.
+        diffusion: its diffusion model, under NeSyDM, once it has been used.
     """
 
     program: Program
@@ -184,6 +188,7 @@ class Structure:
     ground_time: float
     compile_time: float = 0.0
     from_cache: bool = False
+    diffusion: Diffusion | None = None
     inputs: dict[str, list[list[Any]]] = field(init=False)
 
     def __post_init__(self) -> None:

@@ -17,7 +17,9 @@ from deepproblog.semiring.graph_semiring import GraphSemiring
 from problog.logic import Term
 from torch import Tensor
 
-__all__ = ["Answers", "Batch", "BatchSemiring"]
+from byssus import ByssusError
+
+__all__ = ["Answers", "Batch", "BatchSemiring", "Bounds", "Frequencies"]
 
 
 class Batch:
@@ -63,6 +65,37 @@ class Batch:
             self._pending.remove(self)
         # More may be noted later, and users may pass back losses of their own.
         self._probs.backward(gradient, retain_graph=True)  # type: ignore[no-untyped-call]
+
+
+class Bounds(Batch):
+    """Queries in training under NeSyDM: each has a loss, and `exp(-loss)` for a probability.
+
+    Args:
+        losses: the loss of each query, `(queries,)`.
+        truths: whether it is a loss of the query's being true, or false.
+        pending: see `Batch`.
+    """
+
+    def __init__(self, losses: Tensor, truths: list[bool], pending: list[Batch] | None) -> None:
+        super().__init__(losses, pending)
+        self._truths = truths
+        likelihoods = (-losses).exp()
+        true = torch.tensor(truths, device=losses.device)
+        self.scalars = _apart(torch.where(true, likelihoods, 1 - likelihoods)).unbind()
+
+    def loss(self, result: Answers, position: int, target: float, weight: float) -> float:
+        """Note the gradient of a query's loss."""
+        if target != self._truths[position]:
+            raise ByssusError(
+                f"the target {target}, and the query was solved with p={self._truths[position]:d}: "
+                "under provenance='nesydm' a query's own p says what is learned"
+            )
+        self.add(result, position, weight)
+        return self.values[position] * weight
+
+
+class Frequencies(Batch):
+    """Queries with variables in training under NeSyDM: how often worlds give each answer."""
 
 
 class _Apart(torch.autograd.Function):
@@ -149,6 +182,8 @@ class BatchSemiring(GraphSemiring):  # type: ignore[misc]
             loss: float = GraphSemiring.cross_entropy(result, target, weight, q, eps)
             return loss
         answers, position = place
+        if isinstance(answers.batch, Bounds):
+            return answers.batch.loss(answers, position, target, weight)
         p = answers.batch.values[position]
         positive, negative = max(p, 0.0) + eps, max(1.0 - p, 0.0) + eps
         value, gradient = 0.0, 0.0
@@ -169,6 +204,8 @@ class BatchSemiring(GraphSemiring):  # type: ignore[misc]
             loss: float = GraphSemiring.mse(result, target, weight, q)
             return loss
         answers, position = place
+        if isinstance(answers.batch, Bounds):
+            raise ByssusError("under provenance='nesydm' the loss is a bound: take cross_entropy")
         difference = answers.batch.values[position] - target
         answers.batch.add(answers, position, 2.0 * difference * weight)
         return difference**2 * weight
@@ -178,6 +215,11 @@ def _place(result: Result, q: Term | None) -> tuple[Answers, int] | None:
     """Where an answer's probability is in its batch; None where DeepProbLog's own losses do."""
     if not isinstance(result, Answers) or not result.positions:
         return None
+    if isinstance(result.batch, Frequencies):
+        raise ByssusError(
+            "a query with a variable has no loss under provenance='nesydm': give the query its "
+            "answer; with_negatives=True is not for it"
+        )
     if q is None:
         if len(result.positions) > 1:
             return None  # it says that it needs to know which

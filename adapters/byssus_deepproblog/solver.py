@@ -21,6 +21,7 @@ from problog.logic import Term
 from torch import Tensor
 
 from byssus import ByssusError, ConceptError, Distribution, ProgramError
+from byssus.diffusion._inputs import select
 from byssus.errors import listed
 from byssus_problog import NotObservable
 from byssus_problog._rules import NoAnswer
@@ -28,11 +29,12 @@ from byssus_problog._source import Source
 from byssus_problog._terms import to_python
 from byssus_problog._tokens import OBSERVED
 
+from ._diffusion import Diffusion, inputs_of, one_answer, unmasks
 from ._learned import Learned
-from ._networks import Evaluation, call, tensor_source
+from ._networks import Arguments, Evaluation, call, tensor_source
 from ._rules import PARAMETERS, replaced
 from ._structure import Binding, NameSeen, Structure, bind
-from .semiring import Answers, Batch, BatchSemiring
+from .semiring import Answers, Batch, BatchSemiring, Bounds, Frequencies
 
 if TYPE_CHECKING:
     from .engine import Engine
@@ -74,12 +76,14 @@ class _Group:
         places: where the queries are in the batch.
         bindings: for each query what it puts into the template.
         rows: for each network, the rows of its output for all instances of all queries.
+        given: for each unmasking model, what it is given: the arguments of each query's instances.
     """
 
     structure: Structure
     places: list[int] = field(default_factory=list)
     bindings: list[Binding] = field(default_factory=list)
     rows: dict[str, list[int]] = field(default_factory=dict)
+    given: dict[str, list[list[Arguments]]] = field(default_factory=dict)
 
 
 class BatchSolver(Solver):  # type: ignore[misc]
@@ -105,6 +109,12 @@ class BatchSolver(Solver):  # type: ignore[misc]
         self._learned = Learned(self.model, engine.rules)
         self._hooked: WeakSet[Any] = WeakSet()
         self._pending: list[Batch] = []
+        self._nesydm = engine.provenance == "nesydm"
+        self._unmasking = {
+            name: self.model.networks[network]
+            for name, (network, _) in engine.rules.declared.items()
+            if self._nesydm and unmasks(self.model.networks[network])
+        }
 
     def forget(self) -> None:
         """Ground all queries anew."""
@@ -121,19 +131,29 @@ class BatchSolver(Solver):  # type: ignore[misc]
     def _bind(self, query: Query) -> tuple[Structure | None, Binding]:
         """The query's structure, None for DeepProbLog's own; and what it puts into it."""
         for binding in self._bindings(query):
-            if binding.key in self._refused:
+            opened = self._nesydm and binding.query.query != query.query
+            key: Hashable = ("opened", binding.key) if opened else binding.key
+            if key in self._refused:
                 continue
             known = binding.key in self._structures
             if not known:
                 try:
                     found = self._ground(binding)
                 except (NotObservable, NameSeen):
-                    self._refused.add(binding.key)
+                    self._refused.add(key)
+                    continue
+                except ProgramError:
+                    if not opened:
+                        raise
+                    self._refused.add(key)  # the rules need to know the answer
                     continue
                 if not self.cache.cache and len(self._structures) >= _KEPT:
                     del self._structures[next(iter(self._structures))]
                 self._structures[binding.key] = found
             structure = self._structures[binding.key]
+            if opened and structure is not None and not one_answer(structure):
+                self._refused.add(key)
+                continue
             if structure is not None:
                 structure.from_cache = known
             return structure, binding
@@ -144,6 +164,13 @@ class BatchSolver(Solver):  # type: ignore[misc]
         if not self.cache.cache:
             query = query.substitute()
         nameless = self.engine.rules.nameless
+        if self._nesydm:
+            # With the answer open, all answers are one model. What is false may have others.
+            if _answered(query) and (query.p == 1 or self.model.eval_mode):
+                yield bind(query.variable_output(), nameless=nameless, observe=False)
+            yield bind(query, nameless=nameless, observe=False)
+            yield bind(query.substitute(), nameless=False, observe=False)
+            return
         yield bind(query, nameless=nameless, observe=True)
         yield bind(query, nameless=nameless, observe=False)
         query = query.substitute()
@@ -229,8 +256,13 @@ class BatchSolver(Solver):  # type: ignore[misc]
                 continue
             group = groups.setdefault(id(structure), _Group(structure))
             self._add(group, place, binding, evaluation)
-        if groups:
-            self._solve(list(groups.values()), evaluation, results)
+        diffused = [g for g in groups.values() if self._nesydm and g.structure.inputs]
+        others = [g for g in groups.values() if not self._nesydm or not g.structure.inputs]
+        evaluation.run()
+        if diffused:
+            self._diffuse(diffused, evaluation, batch, results)
+        if others:
+            self._solve(others, evaluation, results)
         assert None not in results
         return results
 
@@ -239,11 +271,17 @@ class BatchSolver(Solver):  # type: ignore[misc]
         group.bindings.append(binding)
         names = binding.names
         for name, instances in group.structure.inputs.items():
-            if not name.startswith(PARAMETERS):
+            if name.startswith(PARAMETERS):
+                continue
+            given = [
+                tuple(replaced(argument, names) for argument in arguments)
+                for arguments in instances
+            ]
+            if name in self._unmasking:
+                group.given.setdefault(name, []).append(given)
+            else:
                 rows = group.rows.setdefault(name, [])
-                for arguments in instances:
-                    given = tuple(replaced(argument, names) for argument in arguments)
-                    rows.append(evaluation.ask(name, given))
+                rows += [evaluation.ask(name, arguments) for arguments in given]
 
     def _solve(
         self,
@@ -252,7 +290,6 @@ class BatchSolver(Solver):  # type: ignore[misc]
         results: list[Result | None],
     ) -> None:
         started = time.perf_counter()
-        evaluation.run()
         learned = self._learned.tables((g.structure for g in groups), evaluation.device)
         outputs = [
             self._run(group, evaluation, tables)
@@ -270,33 +307,128 @@ class BatchSolver(Solver):  # type: ignore[misc]
             for i, (place, binding) in enumerate(zip(group.places, group.bindings, strict=True)):
                 row = start + (i * width if len(part) > 1 else 0)
                 answers = structure.answers(binding, y.values)
-                results[place] = Answers(
-                    together,
-                    {term: row + j for j, term in enumerate(answers)},
-                    certain=not structure.inputs,
-                    semiring=self.semiring,
-                    ground_time=structure.ground_time,
-                    compile_time=structure.compile_time,
-                    eval_time=seconds,
-                    proof=structure.program,
-                )
+                positions = {term: row + j for j, term in enumerate(answers)}
+                results[place] = self._answers(group, together, positions, seconds)
             start += part.numel()
+
+    def _answers(
+        self, group: _Group, batch: Batch, positions: dict[Term, int], seconds: float
+    ) -> Answers:
+        structure = group.structure
+        return Answers(
+            batch,
+            positions,
+            certain=not structure.inputs,
+            semiring=self.semiring,
+            ground_time=structure.ground_time,
+            compile_time=structure.compile_time,
+            eval_time=seconds,
+            proof=structure.program,
+        )
 
     def _run(
         self, group: _Group, evaluation: Evaluation, learned: Mapping[str, Tensor]
     ) -> Distribution:
         """Run a structure's program for all its queries; one row will do if it has no network."""
-        structure, count = group.structure, len(group.places)
-        tables = dict(learned)
-        for name, instances in structure.inputs.items():
-            if name in learned:
-                continue
-            output = evaluation.output(name, group.rows[name])
-            tables[name] = output.reshape(count, len(instances), *output.shape[1:])
+        structure = group.structure
+        tables = {**self._predicted(group, evaluation), **learned}
         columns = zip(*(binding.observed for binding in group.bindings), strict=True)
         return structure.program.forward(
             tables, observed=[list(map(to_python, column)) for column in columns]
         )
+
+    def _predicted(self, group: _Group, evaluation: Evaluation) -> dict[str, Tensor]:
+        """For each network its output `(queries, instances, ...)`."""
+        tables = {}
+        for name, rows in group.rows.items():
+            output = evaluation.output(name, rows)
+            count = len(group.structure.inputs[name])
+            tables[name] = output.reshape(len(group.places), count, *output.shape[1:])
+        return tables
+
+    def _diffuse(
+        self,
+        groups: Sequence[_Group],
+        evaluation: Evaluation,
+        batch: Sequence[Query],
+        results: list[Result | None],
+    ) -> None:
+        """Solve queries under NeSyDM: by losses in training, else by worlds."""
+        started = time.perf_counter()
+        learned = self._learned.tables((g.structure for g in groups), evaluation.device)
+        losses: list[Tensor] = []
+        shares: list[Tensor] = []
+        found: list[tuple[_Group, int, bool, dict[Term, int]]] = []
+        truths: list[bool] = []
+        count = 0  # of the entries of shares
+        for group, tables in zip(groups, learned, strict=True):
+            structure = group.structure
+            x = self._inputs(group, evaluation, tables)
+            if structure.diffusion is None:
+                structure.diffusion = Diffusion(structure, self._unmasking)
+            queries = [batch[place].substitute() for place in group.places]
+            trained = [i for i, q in enumerate(queries) if self._trains(q)]
+            if trained:
+                targets = [
+                    structure.diffusion.target(
+                        group.bindings[i], queries[i].query, true=queries[i].p == 1
+                    )
+                    for i in trained
+                ]
+                some = select(x, torch.tensor(trained))
+                losses.append(structure.diffusion.losses(some, targets))
+                for i in trained:
+                    found.append((group, i, True, {queries[i].query: len(truths)}))
+                    truths.append(queries[i].p == 1)
+            asked = [i for i in range(len(queries)) if i not in set(trained)]
+            if asked:
+                part = structure.diffusion.frequencies(select(x, torch.tensor(asked)))
+                for row, i in enumerate(asked):
+                    answers = structure.answers(group.bindings[i], structure.program.values)
+                    start = count + row * part.shape[1]
+                    positions = {term: start + j for j, term in enumerate(answers)}
+                    if queries[i].query.is_ground():
+                        positions = {
+                            term: j for term, j in positions.items() if term == queries[i].query
+                        }
+                    found.append((group, i, False, positions))
+                shares.append(part.flatten())
+                count += part.numel()
+        pending = self._pending if self._hooked else None
+        kind = Batch if self.model.eval_mode else Frequencies
+        bounds = Bounds(torch.cat(losses), truths, pending) if losses else None
+        worlds = kind(torch.cat(shares), None) if shares else None
+        seconds = (time.perf_counter() - started) / len(found)
+        for group, i, is_bound, positions in found:
+            together = bounds if is_bound else worlds
+            assert together is not None
+            results[group.places[i]] = self._answers(group, together, positions, seconds)
+
+    def _trains(self, query: Query) -> bool:
+        """Whether a query is solved for its loss."""
+        if self.model.eval_mode or not query.query.is_ground():
+            return False
+        if query.p not in (0, 1):
+            raise ByssusError(
+                f"{query.query} has p={query.p}: under provenance='nesydm' a query to learn from "
+                "is true or false, with p=1 or p=0"
+            )
+        return True
+
+    def _inputs(
+        self, group: _Group, evaluation: Evaluation, learned: Mapping[str, Tensor]
+    ) -> dict[str, Any]:
+        """For each network its probabilities, or an unmasking model's inputs."""
+        program, count = group.structure.program, len(group.places)
+        tables = {**self._predicted(group, evaluation), **learned}
+        x: dict[str, Any] = {}
+        for name, instances in program.instances.items():
+            if name in group.given:
+                x[name] = inputs_of(self._unmasking[name], group.given[name])
+            else:
+                table = program._inputs.table(name, tables, instances)
+                x[name] = table.expand(count, *table.shape[1:])
+        return x
 
     def get_tensor(self, term: Term) -> Any:
         """What a term `tensor(...)` stands for; a network's output is computed if need be."""
@@ -327,6 +459,16 @@ class BatchSolver(Solver):  # type: ignore[misc]
             if isinstance(optimizer, torch.optim.Optimizer) and optimizer not in self._hooked:
                 optimizer.register_step_pre_hook(self.flush)
                 self._hooked.add(optimizer)
+
+
+def _answered(query: Query) -> bool:
+    """Whether a query has an answer, and says what it is."""
+    return bool(
+        query.query.is_ground()
+        and len(query.output_ind)
+        and query.query.args
+        and query.query.functor not in ("\\+", "not")
+    )
 
 
 def _checked(semiring: type[Any]) -> type[Any]:

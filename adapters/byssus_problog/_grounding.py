@@ -101,6 +101,7 @@ class Ground:
         observed: for each observation that the rules look at, the values that they compare it
             with; the last value of its concept is any other.
         facts: of each evidence the text, and the file, line and column.
+        patterns: the queries, and how many of the answers are each one's.
     """
 
     nodes: dict[int, Node]
@@ -114,6 +115,7 @@ class Ground:
     tokens: dict[Value, int] = field(default_factory=dict)
     observed: dict[int, tuple[Hashable, ...]] = field(default_factory=dict)
     facts: tuple[tuple[str, Place], ...] = ()
+    patterns: tuple[tuple[Term, int], ...] = ()
 
     @property
     def symbolic(self) -> bool:
@@ -402,6 +404,7 @@ class Grounder:
             (),
             reader.tokens,
             reader.observed,
+            patterns=tuple((pattern, len(some)) for pattern, some in patterns),
         )
 
         def guard(call: Any) -> Key:

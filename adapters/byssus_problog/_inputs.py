@@ -9,7 +9,7 @@ import torch
 from problog.logic import Term, term2list
 from torch import Tensor
 
-from byssus import ConceptError, ShapeError
+from byssus import ConceptError, DomainError, ShapeError
 from byssus.domains import check_probabilities
 from byssus.errors import EmptyBatchError, listed
 
@@ -59,7 +59,7 @@ class Inputs:
                 start = end + len(self._constants)
                 self._constants += concept.probs
             else:
-                position = self.instances[concept.network].index(_instance(concept))
+                position = self.instances[concept.network].index(instance_of(concept))
                 start = starts[concept.network] + position * concept.width
             columns += range(start, start + concept.width)
         in_place = columns == list(range(end + len(self._constants)))
@@ -71,7 +71,7 @@ class Inputs:
         found: dict[str, dict[Hashable, Term]] = {}
         for concept in concepts:
             if concept.network is not None:
-                found.setdefault(concept.network, {})[_instance(concept)] = concept.inputs
+                found.setdefault(concept.network, {})[instance_of(concept)] = concept.inputs
         unknown = sorted(set(order) - set(self._networks))
         if unknown:
             raise ConceptError(
@@ -97,18 +97,8 @@ class Inputs:
             given: of the networks, by name.
             tunable: of the parameters, by name: `(values,)`.
         """
-        for name in given:
-            if name not in self._networks:
-                raise ConceptError(
-                    f"the program has no network {name!r}; it declares {listed(self._networks)}"
-                )
-        tables = {name: self._table(name, given, self.instances[name]) for name in self.instances}
-        sizes = {len(table) for table in tables.values()} - {1}
-        if len(sizes) > 1:
-            shapes = {name: len(table) for name, table in tables.items()}
-            raise ShapeError(f"batches of different sizes: {shapes}; each must be the same, or 1")
-        batch = sizes.pop() if sizes else 1
-        parts = [table.flatten(1).expand(batch, -1) for table in tables.values()]
+        parts = self.predicted(given)
+        batch = len(parts[0]) if parts else 1
         parts += [tunable[name].expand(batch, -1) for name in self.parameters]
         if self._constants or not parts:
             like = parts[0] if parts else torch.empty(0)
@@ -120,9 +110,62 @@ class Inputs:
             self._columns = self._columns.to(joined.device)
         return joined.index_select(1, self._columns)
 
-    def _table(
-        self, name: str, given: Mapping[str, Any], instances: tuple[Hashable, ...]
-    ) -> Tensor:
+    def predicted(self, given: Mapping[str, Any]) -> list[Tensor]:
+        """The probabilities that networks give, `(batch, instances * values)` for each."""
+        self.check_names(given)
+        tables = {name: self.table(name, given, self.instances[name]) for name in self.instances}
+        return [table.flatten(1) for table in expanded(tables)]
+
+    def worlds(self, given: Mapping[str, Any]) -> Tensor | None:
+        """Worlds that are given, `(batch, worlds, columns)`: the positions of networks' values.
+
+        None where probabilities are given.
+
+        Raises:
+            ConceptError: a network that the program does not have, or one that is missing.
+            ShapeError: a tensor does not fit.
+            DomainError: a position beyond a network's values.
+        """
+        integral = {name for name, table in given.items() if _is_integral(table)}
+        if not integral:
+            return None
+        self.check_names(given)
+        if not integral >= set(self.instances):
+            raise ShapeError(
+                f"worlds are given for {listed(sorted(integral))}: give integers for each of "
+                f"{listed(self.instances)}, or probabilities for each"
+            )
+        tables = {}
+        for name, instances in self.instances.items():
+            table, width = given[name], len(self._networks[name].values)
+            if table.dim() == 2 and len(instances) == 1:
+                table = table[:, :, None]
+            if table.dim() != 3 or table.shape[2] != len(instances) or not table.numel():
+                raise ShapeError(
+                    f"{name} of shape {tuple(given[name].shape)}: expected worlds (batch, worlds, "
+                    f"{len(instances)}), for its instances {listed(instances)}"
+                )
+            wrong = table[(table < 0) | (table >= width)]
+            if len(wrong):
+                raise DomainError(
+                    f"{name} has the value {int(wrong[0])} in some world, and the positions of "
+                    f"its values go from 0 to {width - 1}"
+                )
+            tables[name] = table.long()
+        counts = {name: table.shape[1] for name, table in tables.items()}
+        if len(set(counts.values())) > 1:
+            raise ShapeError(f"different numbers of worlds: {counts}; each must have the same")
+        return torch.cat(expanded(tables), 2)
+
+    def check_names(self, given: Mapping[str, Any]) -> None:
+        """Raise a `ConceptError` for a network that the program does not declare."""
+        for name in given:
+            if name not in self._networks:
+                raise ConceptError(
+                    f"the program has no network {name!r}; it declares {listed(self._networks)}"
+                )
+
+    def table(self, name: str, given: Mapping[str, Any], instances: tuple[Hashable, ...]) -> Tensor:
         """One network's probabilities, `(batch, instances, values)`, checked."""
         network = self._networks[name]
         width = len(network.values)
@@ -187,7 +230,21 @@ class Inputs:
         return torch.stack([part.expand(batch, *part.shape[1:]) for part in parts], 1)
 
 
-def _instance(concept: Concept) -> Hashable:
+def expanded(tables: Mapping[str, Tensor]) -> list[Tensor]:
+    """Tables with the same batch, where one of 1 is shared by all examples."""
+    shapes = {name: len(table) for name, table in tables.items()}
+    sizes = set(shapes.values()) - {1}
+    if len(sizes) > 1:
+        raise ShapeError(f"batches of different sizes: {shapes}; each must be the same, or 1")
+    batch = sizes.pop() if sizes else 1
+    return [table.expand(batch, *table.shape[1:]) for table in tables.values()]
+
+
+def _is_integral(table: Any) -> bool:
+    return isinstance(table, Tensor) and not (table.is_floating_point() or table.is_complex())
+
+
+def instance_of(concept: Concept) -> Hashable:
     """The inputs of a network's concept: a value, or a tuple if there are several or none."""
     inputs = tuple(to_python(term) for term in term2list(concept.inputs, deep=False))
     return inputs[0] if len(inputs) == 1 else inputs

@@ -20,6 +20,7 @@ from byssus import (
 )
 from byssus._sdd import Sdd
 from byssus.estimators import Membership, Sample
+from byssus.formula import Key
 
 from ._grounding import Ask, Ground
 from ._source import Source
@@ -62,21 +63,29 @@ class Rules:
     @cached_property
     def exclusive(self) -> bool:
         """Whether no world gives two outputs; False where that is hard to tell."""
-        roots = self.formula.roots[: len(self.ground.values)]
-        number = len(self.formula.nodes) + 1
-        formula = Formula(
-            self.formula.widths,
-            (*self.formula.nodes, ("or", roots)),
-            (*roots, number),
-            self.formula.cycles,
-        )
         try:
-            circuit = Circuit.compile(formula, nodes=_FEW_NODES, seconds=_FEW_SECONDS)
+            return self.exclude(range(len(self.ground.values)))
         except CompilationLimit:
             return False
-        weights = torch.cat([torch.full((w,), 1 / w, dtype=torch.float64) for w in formula.widths])
-        *each, any_of_them = circuit(weights[None])[0].tolist()
-        return bool(sum(each) <= any_of_them * (1 + 1e-9))
+
+    def exclude(self, answers: Sequence[int]) -> bool:
+        """Whether no world gives two of some answers.
+
+        Raises:
+            CompilationLimit: it is hard to tell.
+        """
+        nodes = list(self.formula.nodes)
+        roots: list[Key] = []
+        before: Key = None
+        for answer in answers:
+            key = self.formula.roots[answer]
+            nodes.append(("and", (key, before)))
+            roots.append(len(nodes))
+            nodes.append(("or", (key, before)))
+            before = len(nodes)
+        formula = Formula(self.formula.widths, tuple(nodes), tuple(roots), self.formula.cycles)
+        circuit = Circuit.compile(formula, nodes=_FEW_NODES, seconds=_FEW_SECONDS)
+        return not any(circuit.satisfiable)
 
     @cached_property
     def sdd(self) -> Sdd:

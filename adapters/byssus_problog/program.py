@@ -8,6 +8,7 @@ import warnings
 from bisect import bisect_left
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,9 @@ from byssus import (
     independent,
 )
 from byssus._calls import Failure
+from byssus.diffusion.estimator import Nelbo, independent_model
+from byssus.diffusion.model import MaskedDiffusion
+from byssus.diffusion.program import WorldProgram
 from byssus.domains import typed
 from byssus.errors import listed
 from byssus.estimators import Membership, Sample, as_estimator
@@ -57,11 +61,15 @@ from ._leaves import Leaves, Outputs, Rows
 from ._rules import NoAnswer, Rules, exclusive, impossible, joined, named, part
 from ._source import Source
 from ._tokens import Observed, tokens, values_in
+from ._worlds import over_worlds, world_program
 from .blackboxes import declared_samples
 
 __all__ = ["Program"]
 
 _UNKNOWN = Failure((), Exception(), "raised")
+
+_SHARED = ("nodes", "seconds", "memory", "store")
+"""The limits that hold for the circuits of diffusion models too."""
 
 _EXACT_CALLS = 1_000_000  # of one call on tokens, where exact is insisted on and no budget given
 
@@ -89,8 +97,10 @@ class Program(nn.Module):
             stands in for the declared one.
         query: what to ask, in place of the program's own queries. `observed(i)` in it stands for a
             value that each example gives.
-        provenance: "exact", "sampled", "mixed", or "auto": exact where the calls fit the black
-            boxes' budgets and the rules compile within `nodes` and `seconds`, else sampled.
+        provenance: "exact", "sampled", "mixed", "nesydm", or "auto": exact where the calls fit the
+            black boxes' budgets and the rules compile within `nodes` and `seconds`, else sampled.
+            "nesydm" runs over worlds that are given, as those of a `MaskedDiffusion`; given
+            probabilities, it samples, and its loss is that of NeSyDM.
         sampled: for "mixed", what is sampled, the rest being exact: networks ("digit") or single
             concepts ("digit(a)"). Half of the networks' concepts if not given.
         samples: worlds an example, unless the program declares black boxes with `samples(...)`.
@@ -107,6 +117,8 @@ class Program(nn.Module):
         memory: the most bytes that it may take; see `byssus.Circuit.compile`, as for the rest.
         progress: who is told how far compilation is; by default a bar on a terminal.
         store: where compiled circuits are kept; by default that of `BYSSUS_STORE`, if any.
+        diffusion: for "nesydm", the arguments of `byssus.diffusion.MaskedDiffusion` for the loss,
+            such as `gamma_h`.
 
     Attributes:
         queries: the ground queries, one an output.
@@ -149,12 +161,21 @@ class Program(nn.Module):
         memory: int | None = None,
         progress: bool | Callable[[Progress], None] | None = None,
         store: Store | str | os.PathLike[str] | bool | None = None,
+        diffusion: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        if provenance not in ("auto", "exact", "sampled", "mixed"):
+        if provenance not in ("auto", "exact", "sampled", "mixed", "nesydm"):
             raise ByssusError(
-                f"provenance={provenance!r}: there are 'auto', 'exact', 'sampled' and 'mixed'"
+                f"provenance={provenance!r}: there are 'auto', 'exact', 'sampled', 'mixed' and "
+                "'nesydm'"
             )
+        if provenance == "nesydm" and (estimator != "auto" or worlds is not independent):
+            raise ByssusError(
+                "provenance='nesydm' has a loss of its own, which draws its own worlds: leave out "
+                "`estimator` and `worlds`, and see `diffusion`"
+            )
+        if provenance != "nesydm" and diffusion is not None:
+            raise ByssusError(f"diffusion= is for provenance='nesydm', not {provenance!r}")
         self._boxes = named(blackboxes)
         check_sampling(samples, generator)
         random = [name for name, box in self._boxes.items() if not box.caller.memoised]
@@ -185,6 +206,11 @@ class Program(nn.Module):
             "progress": progress,
             "store": store,
         }
+        self._diffusion = {
+            "generator": generator,
+            **{name: limit for name, limit in self._limits.items() if name in _SHARED},
+            **(diffusion or {}),
+        }
         self.circuit: Circuit | None = None
         self.logits = nn.ParameterDict()
         self._compiles = True
@@ -193,6 +219,8 @@ class Program(nn.Module):
             self.samples = max(declared_samples(self._boxes.values()), default=samples)
             self._choose(rules)
             self._adopt(rules)
+        if provenance == "nesydm" and rules.ground.evidence:
+            self.world_program()  # says that it takes none
 
     @property
     def queries(self) -> tuple[str, ...]:
@@ -241,7 +269,7 @@ class Program(nn.Module):
 
     @property
     def provenance(self) -> str:
-        """The provenance that was chosen: "exact", "sampled" or "mixed"."""
+        """The provenance that was chosen: "exact", "sampled", "mixed" or "nesydm"."""
         return self._provenance
 
     def plan(self) -> Plan:
@@ -265,6 +293,19 @@ class Program(nn.Module):
             {} if circuit is None else dict(circuit.sizes),
         )
 
+    def world_program(self) -> WorldProgram:
+        """The program as a function from worlds, for `byssus.diffusion.MaskedDiffusion`.
+
+        Its concepts are the networks, each with its instances in the order of `instances`. The
+        answers of a query with a variable are the values of one output dimension where they
+        exclude one another; each other answer, and each ground query, is a dimension of its own,
+        True or False.
+
+        Raises:
+            ByssusError: there is evidence; or outputs are not known before worlds are.
+        """
+        return world_program(self)
+
     def forward(
         self,
         concepts: Mapping[str, Any] | None = None,
@@ -280,6 +321,9 @@ class Program(nn.Module):
                 its concepts, the instances in the order of `instances`; or a mapping from
                 instances to `(batch, values)`. With one instance `(batch, values)` will do. For a
                 fact, `(batch, instances)` or `(batch,)`. A batch of 1 is shared by all examples.
+                Under "nesydm" also worlds: for each network the positions of its values, integers
+                `(batch, worlds, instances)`, with one instance `(batch, worlds)`; the result is
+                then how often each output occurs, without a gradient.
             observed: for `observed(i)` in the query, the values of all examples at position i.
             more: the probabilities, as keywords.
 
@@ -305,7 +349,10 @@ class Program(nn.Module):
             given[name] = table.to(device=device)
         before = sum(box.calls for box in self._boxes.values())
         with self._staged():
-            if self._provenance == "exact":
+            worlds = self._inputs.worlds(given) if self._provenance == "nesydm" else None
+            if worlds is not None:
+                result = over_worlds(self, worlds)
+            elif self._provenance == "exact":
                 result = self._exact(self._rules, self._weights(self._inputs, given))
             else:
                 result = self._estimate(given, observed)
@@ -417,7 +464,7 @@ class Program(nn.Module):
             for ask in rules.ground.asks:
                 count[ask.box] += 1
             asks = rules.pending
-            if self._asked_for == "auto":
+            if self._asked_for != "exact":
                 asks = tuple(
                     ask for ask in asks if count[ask.box] <= self._boxes[ask.box].table_limit
                 )
@@ -529,6 +576,7 @@ class Program(nn.Module):
     def _adopt(self, rules: Rules) -> None:
         """Make new rules the program's, and compile them where that helps."""
         self._rules = rules
+        self._model: list[MaskedDiffusion] = []
         self._outputs = Outputs(rules.ground, self._boxes)
         self._inputs = self._find_inputs(rules)
         self._sampled_concepts(rules)  # checks their names
@@ -544,7 +592,7 @@ class Program(nn.Module):
         if self._provenance == "exact":
             return []
         decided = set(rules.ground.tokens.values())  # calls need them
-        if self._provenance == "sampled":
+        if self._provenance != "mixed":
             return [i for i, c in enumerate(concepts) if c.test is None]
         if self._sampled_names is None:
             predicted = [c for c in rules.formula.order() if concepts[c].network is not None]
@@ -598,8 +646,41 @@ class Program(nn.Module):
         return Distribution(rules.ground.values, exact=probs, lost=lost)
 
     def _estimate(self, given: Mapping[str, Any], observed: Observations) -> Distribution:
+        sample, lost, failures = self._sample(partial(self._draw, given=given), observed)
+        self._check_evidence(sample)
+        estimator = self.estimator
+        if self._provenance == "nesydm":
+            estimator = self._nelbo(given)
+        elif isinstance(estimator, ISED) and not exclusive(
+            self._rules, sample, self.circuit is not None
+        ):
+            estimator = Marginals()
+        return Distribution(
+            self._outputs.values,
+            sample=sample,
+            estimator=estimator,
+            lost=mass_lost(sample, lost),
+            domain=self._outputs.domain,
+            failures=failures,
+        )
+
+    def _nelbo(self, given: Mapping[str, Any]) -> Nelbo:
+        if not self._model:  # in a list, since it is no part of the module's state
+            self._model.append(independent_model(self.world_program(), self._diffusion))
+        probs = torch.cat(self._inputs.predicted(given), 1)
+        return Nelbo(self._model[0].to(probs.device), probs)
+
+    def _sample(
+        self, draw: Callable[[Rules], tuple[Concepts, Worlds]], observed: Observations
+    ) -> tuple[Sample, Membership, dict[tuple[Hashable, ...], BaseException]]:
+        """Worlds and what they give; those that are lost; and the calls that failed.
+
+        Args:
+            draw: draws worlds of the ground program, or has them.
+            observed: see `forward`.
+        """
         rules, circuit = self._rules, self.circuit
-        concepts, worlds = self._draw(rules, given)
+        concepts, worlds = draw(rules)
         while rules.pending:
             leaves = self._leaves(rules, worlds.indices, observed)
             decided = worlds.indices if leaves is None else leaves.indices
@@ -620,7 +701,7 @@ class Program(nn.Module):
             self._call(asks)
             known, rules = rules.ground.concepts, self._ground()
             if rules.ground.concepts != known:  # the answers lead to concepts not drawn yet
-                concepts, worlds = self._draw(rules, given)
+                concepts, worlds = draw(rules)
         if rules is not self._rules:
             self._adopt(rules)
             circuit = self.circuit
@@ -664,18 +745,7 @@ class Program(nn.Module):
             lambda indices: given_by(indices)[0],
             evidence=bool(rules.ground.evidence),
         )
-        self._check_evidence(sample)
-        estimator = self.estimator
-        if isinstance(estimator, ISED) and not exclusive(rules, sample, circuit is not None):
-            estimator = Marginals()
-        return Distribution(
-            outputs.values,
-            sample=sample,
-            estimator=estimator,
-            lost=mass_lost(sample, lost),
-            domain=outputs.domain,
-            failures=failures,
-        )
+        return sample, lost, failures
 
     def _check_evidence(self, sample: Sample) -> None:
         """Raise where no world of an example satisfies the evidence."""
@@ -737,6 +807,6 @@ class Program(nn.Module):
     def _algebra(self, rules: Rules, indices: Tensor) -> Sampled | Mixed:
         widths, worlds = rules.formula.widths, some_worlds(indices)
         exact = (indices[0, 0] < 0).nonzero().flatten().tolist()
-        if not exact and self._provenance == "sampled":
+        if not exact and self._provenance != "mixed":
             return Sampled(widths, worlds, self.estimator)
         return Mixed(widths, worlds, exact, self.estimator, rules.sdd)

@@ -229,9 +229,12 @@ def _block_inputs(
 
 def merged(parts: Sequence[Inputs], batch: int) -> Inputs:
     """The facts of several sources together, for one batch."""
+    worlds = [part.worlds for part in parts if part.worlds is not None]
     return Inputs(
         tuple(entry for part in parts for entry in part.certain),
         tuple(block for part in parts for block in part.blocks),
         tuple(weights for part in parts for weights in part.weights),
         batch,
+        parts[-1].own if parts else 0,
+        torch.cat(worlds, 2) if worlds else None,
     )

@@ -34,7 +34,7 @@ from byssus import (
 from byssus._sdd import Sdd
 from byssus.errors import listed
 from byssus.formula import Formula, Key
-from byssus.provenance.sampled import from_bits
+from byssus.provenance.sampled import from_bits, some_worlds
 from byssus.worlds import Sampler, _first, number_worlds
 
 from ._aggregates import AGGREGATES
@@ -55,7 +55,7 @@ class Settings:
     """How to infer.
 
     Attributes:
-        provenance: "exact", "sampled", "mixed" or "auto".
+        provenance: "exact", "sampled", "mixed", "auto" or "nesydm".
         samples: worlds an example.
         estimator: how worlds become scores and a loss.
         worlds: where worlds come from.
@@ -67,6 +67,7 @@ class Settings:
         memory: the most bytes that compilation may take.
         progress: who is told how far compilation is.
         store: where compiled circuits are kept.
+        diffusion: for "nesydm", arguments of `byssus.diffusion.MaskedDiffusion`.
     """
 
     provenance: str = "auto"
@@ -81,6 +82,7 @@ class Settings:
     memory: int | None = None
     progress: bool | Callable[[Progress], None] | None = None
     store: Store | str | os.PathLike[str] | bool | None = None
+    diffusion: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -92,12 +94,17 @@ class Inputs:
         blocks: uncertain facts; a key is `(relation, row, number)`.
         weights: for each block the probabilities, `(batch, facts)` or `(1, facts)`.
         batch: the number of examples.
+        own: how many of the blocks, the last, are of the program's own facts.
+        worlds: the worlds to run over, `(batch, worlds, columns)`, if they are given: the values
+            of the concepts of the first blocks.
     """
 
     certain: tuple[tuple[str, tuple[Row, ...]], ...] = ()
     blocks: tuple[Block, ...] = ()
     weights: tuple[Tensor, ...] = ()
     batch: int = 1
+    own: int = 0
+    worlds: Tensor | None = None
 
     def to(self, dtype: torch.dtype) -> Inputs:
         """The same with probabilities of another type."""
@@ -207,7 +214,7 @@ class Solver:
         self, inputs: Inputs, outputs: Mapping[str, Sequence[Row] | None]
     ) -> dict[str, Answer]:
         provenance = self.settings.provenance
-        if provenance in ("sampled", "mixed"):
+        if provenance in ("sampled", "mixed", "nesydm"):
             return self._estimate(inputs, outputs, provenance, "asked for")
         structure = (inputs.blocks, inputs.certain)
         if provenance == "exact":
@@ -274,7 +281,7 @@ class Solver:
             settings.seconds,
             lambda: table.concepts(inputs.weights, inputs.batch),
         )
-        auto = settings.provenance == "auto"
+        auto = settings.provenance in ("auto", "nesydm")
         limits = Limits(
             settings.iterations,
             settings.nodes,
@@ -355,6 +362,8 @@ class Solver:
         table = self._tables.pop(structure, None) or ConceptTable(inputs.blocks)
         narrowed = False
         worlds: Worlds | None = None
+        if inputs.worlds is not None:
+            worlds = some_worlds(inputs.worlds)
         while True:
             concepts = table.concepts(inputs.weights, inputs.batch)
             exact = self._exact_concepts(table) if provenance == "mixed" else []
@@ -364,7 +373,10 @@ class Solver:
                 sdd = Sdd(concepts.widths, range(len(concepts.widths)))
                 provided = Mixed(concepts.widths, worlds, exact, settings.estimator, sdd)
             else:
-                provided = Sampled(concepts.widths, worlds, settings.estimator)
+                asked = settings.estimator
+                if provenance == "nesydm":
+                    asked = "rloo" if inputs.worlds is None else "distinct"
+                provided = Sampled(concepts.widths, worlds, asked)
             # A world that was drawn gives one argument of a call over relations, an exact concept
             # as many as it has values.
             limits = Limits(
@@ -390,7 +402,10 @@ class Solver:
         self.plan = Plan(provenance, why, dict(run.asked), tuple(names))
         boxed = {box.name for box in self.engine.program.blackboxes}
         relevant = worlds
-        if provided.estimator.name != "indecater":  # it asks for every concept of every world
+        if inputs.worlds is not None:
+            concepts, worlds = _counted(concepts, worlds)
+            relevant = worlds
+        elif provided.estimator.name != "indecater":  # it asks for every concept of every world
             relevant = _relevant(worlds, table, tags, run)
         answers = {}
         estimator = provided.estimator
@@ -411,12 +426,23 @@ class Solver:
 
             lost = tags.sum(run.lost) if run.lost else tags.zero
             found = _tags_of(tags, run, name, some)
-            provided.estimator = estimator
+            provided.estimator = self._estimator(estimator, inputs, concepts, name, rows)
             if isinstance(estimator, ISED) and not _exclusive(tags, found):
                 provided.estimator = Marginals()
             distribution = provided.readout(found, concepts, _values(some), lost=lost, rerun=again)
             answers[name] = Answer(some, distribution)
         return answers
+
+    def _estimator(
+        self,
+        asked: Estimator,
+        inputs: Inputs,
+        concepts: Concepts,
+        name: str,
+        rows: Sequence[Row] | None,
+    ) -> Estimator:
+        """The estimator for the tuples of a relation."""
+        return asked
 
     def _evaluate(
         self, table: ConceptTable, provided: Any, inputs: Inputs, limits: Limits
@@ -506,6 +532,15 @@ def _relevant(worlds: Worlds, table: ConceptTable, tags: Any, run: Run[Any]) -> 
     return replace(worlds, indices=indices, distinct=_first(numbers))
 
 
+def _counted(concepts: Concepts, worlds: Worlds) -> tuple[Concepts, Worlds]:
+    """Worlds that all count the same, as often as they were drawn: how likely is not known."""
+    every = torch.ones_like(worlds.distinct)
+    return (
+        Concepts(concepts.probs[:, :0].detach(), ()),
+        Worlds(worlds.indices[:, :, :0], every, repeats=every.long()),
+    )
+
+
 def _most_calls(worlds: int, box: BlackBoxRelation) -> int | None:
     return max(worlds, box.box.table_limit) if box.over else None
 
@@ -524,7 +559,8 @@ def _draw(
         torch.cat([concepts.probs[:, :0], *map(concepts.of, chosen)], 1),
         tuple(concepts.widths[c] for c in chosen),
     )
-    drawn = (independent if known else settings.worlds)(part, settings.samples, settings.generator)
+    samples = before.indices.shape[1] if before is not None and known else settings.samples
+    drawn = (independent if known else settings.worlds)(part, samples, settings.generator)
     indices = drawn.indices.new_full((*drawn.indices.shape[:2], count), -1)
     indices[:, :, chosen] = drawn.indices
     if not known:

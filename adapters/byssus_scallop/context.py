@@ -54,6 +54,7 @@ from ._syntax import (
     SubType,
 )
 from ._types import ALIASES, python_type
+from ._worlds import Diffused
 from .attribute import (
     ForeignAttributeProcessor,
     RegisterForeignFunctionAction,
@@ -75,7 +76,7 @@ __all__ = ["BYSSUS", "ScallopContext"]
 _EXAMPLE = 1 << 40
 """Facts of examples are numbered from here, those of the context from 0."""
 
-BYSSUS = ("exact", "sampled", "mixed", "auto")
+BYSSUS = ("exact", "sampled", "mixed", "auto", "nesydm")
 """The provenances that are byssus's own."""
 
 _PROBABILITIES = (
@@ -105,7 +106,8 @@ class ScallopContext:
 
     Args:
         provenance: byssus's "exact", "sampled", "mixed", "auto" (exact where the program compiles
-            and its calls fit their budgets, else sampled); or Scallop's "unit", "proofs",
+            and its calls fit their budgets, else sampled), "nesydm" (over the worlds of a
+            diffusion model, see `ForwardFunction.forward`); or Scallop's "unit", "proofs",
             "minmaxprob", "addmultprob", "topkproofs", "diffminmaxprob", "diffaddmultprob",
             "diffnandmultprob", "difftopkproofs", ... with Scallop's meaning.
         custom_provenance: a provenance that you have written for Scallop.
@@ -129,6 +131,8 @@ class ScallopContext:
         progress: who is told how far compilation is; by default a bar on a terminal.
         store: where compiled circuits are kept; by default that of `BYSSUS_STORE`, if any.
         arguments: the command line that `@cmd_arg` reads.
+        diffusion: for "nesydm", arguments of `byssus.diffusion.MaskedDiffusion`, for its loss
+            where probabilities are given.
 
     Example:
         >>> ctx = ScallopContext(provenance="exact")
@@ -183,6 +187,7 @@ class ScallopContext:
         progress: bool | Callable[[Progress], None] | None = None,
         store: Store | str | os.PathLike[str] | bool | None = None,
         arguments: Sequence[str] = (),
+        diffusion: Mapping[str, Any] | None = None,
     ) -> None:
         if fork_from is not None:
             self.__dict__.update(fork_from.clone().__dict__)
@@ -208,6 +213,7 @@ class ScallopContext:
             memory=memory,
             progress=progress,
             store=store,
+            diffusion=_diffusion(provenance, estimator, diffusion),
         )
         self._items: tuple[Item, ...] = ()
         self._facts: list[Entry] = []
@@ -791,7 +797,8 @@ class ScallopContext:
 
     def _solved(self) -> Solver:
         if self._solver is None:
-            self._solver = Solver(self._ready(), self._settings)
+            kind = Diffused if self.provenance == "nesydm" else Solver
+            self._solver = kind(self._ready(), self._settings)
         return self._solver
 
     def _require(self, relation: str) -> None:
@@ -806,18 +813,21 @@ class ScallopContext:
 
     def _dense(self, relation: str, tensor: Tensor) -> Inputs | list[Inputs]:
         """The facts of a relation that is given as a tensor; see `dense_inputs`."""
-        mapping = self._mappings[relation]
-        if relation not in self._mapped_rows:
-            rows = [self._convert(relation, row) for row in mapping.tuples]
-            self._mapped_rows[relation] = rows
-        rows = self._mapped_rows[relation]
+        mapping, rows = self._mappings[relation], self._rows_of(relation)
         # Scallop's own provenances take facts as independent unless they are said not to be.
         decide = self.provenance in BYSSUS
         # A fact that holds in no world costs a sampler nothing, and others everything.
-        alike = self.provenance == "sampled"
+        alike = self.provenance in ("sampled", "nesydm")
         return dense_inputs(
             relation, mapping, rows, tensor, self._settings.generator, decide, alike
         )
+
+    def _rows_of(self, relation: str) -> list[Row]:
+        """The tuples of a relation's input mapping, as the engine holds them."""
+        if relation not in self._mapped_rows:
+            rows = [self._convert(relation, row) for row in self._mappings[relation].tuples]
+            self._mapped_rows[relation] = rows
+        return self._mapped_rows[relation]
 
     def _require_defined(self, given: Iterable[str]) -> None:
         """Raise for a relation that rules use, and that nothing derives, declares or gives."""
@@ -1010,6 +1020,23 @@ def _text(program: Any) -> str:
     if not isinstance(program, str):
         raise ByssusError(f"a program is text, and {program!r} is a {type(program).__name__}")
     return program
+
+
+def _diffusion(
+    provenance: str, estimator: str | Estimator, options: Mapping[str, Any] | None
+) -> Mapping[str, Any]:
+    """The options of a diffusion model, checked."""
+    if not isinstance(options, Mapping | None):
+        raise ByssusError(
+            f"diffusion={options!r}: give a dictionary of arguments of MaskedDiffusion, such as "
+            "{'gamma_h': 1.6}"
+        )
+    if provenance == "nesydm" and estimator != "auto":
+        raise ByssusError(
+            f"estimator={estimator!r} is for sampled and mixed: nesydm has a loss of its own, "
+            "leave it out"
+        )
+    return dict(options or {})
 
 
 def _single_examples(inputs: Inputs) -> list[Inputs]:

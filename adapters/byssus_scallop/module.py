@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from byssus import ByssusError, Distribution, EmptyBatchError, ShapeError
+from byssus.diffusion import WorldProgram
 from byssus.errors import listed
 
 from ._engine import Row
 from ._inputs import merged
 from ._solver import Answer, Inputs
+from ._worlds import given_worlds, module_program
 from .context import ScallopContext
 from .input_mapping import InputMapping
 from .output_mapping import OutputMapping, output_mapping
@@ -142,6 +145,15 @@ class ScallopForwardFunction(nn.Module):
         """Run the program on a batch; see `ForwardFunction.forward`."""
         return self.forward_fn(*arguments, **inputs)
 
+    def world_program(self, *, exclusive: Mapping[str, bool] | None = None) -> WorldProgram:
+        """The program as a function from worlds; see `ForwardFunction.world_program`."""
+        if not isinstance(self.forward_fn, ForwardFunction):
+            raise ByssusError(
+                "a module of Scallop's own runs on no worlds: take one of byssus's provenances, "
+                "such as provenance='nesydm'"
+            )
+        return self.forward_fn.world_program(exclusive=exclusive)
+
 
 class ForwardFunction(nn.Module):
     """A context's program over batches; made by `ScallopContext.forward_function`.
@@ -195,13 +207,18 @@ class ForwardFunction(nn.Module):
                 for each example a name or a list of names.
             output_mappings: the tuples to report on, if not as constructed.
             inputs: for each relation a tensor `(batch, *mapping.shape)` of probabilities, or for
-                each example such a tensor or a list of facts `(probability, tuple)`.
+                each example such a tensor or a list of facts `(probability, tuple)`. Under
+                "nesydm" also worlds, as `MaskedDiffusion.named` gives them: integers
+                `(batch, worlds)`, or `(batch, worlds, columns)` for a relation of several
+                concepts, the positions of their values; for a fact of its own 0 or 1.
 
         Returns:
             `(batch, outputs)`; for a mapping that is a single tuple `(batch,)`; with no mapping
             `(tuples, (batch, tuples))`. A dictionary of these for several relations. They are
             probabilities under "exact" and Scallop's provenances, the estimator's scores under
-            "sampled" and "mixed". With `distribution=True`, `byssus.Distribution` instead.
+            "sampled" and "mixed"; under "nesydm" frequencies, over the worlds that are given, or
+            over worlds drawn from probabilities, with a gradient. With `distribution=True`,
+            `byssus.Distribution` instead.
 
         Raises:
             ShapeError, ProbabilityError: a tensor that does not fit.
@@ -212,6 +229,8 @@ class ForwardFunction(nn.Module):
         ctx = self.ctx
         ctx._require_defined([*inputs, *(entry.relation for entry in ctx._facts)])
         disjunctions = _disjunctions(disjunctions, inputs, batch)
+        if ctx.provenance == "nesydm":
+            _check_worlds(inputs)
         if ctx._custom is not None:
             return self._custom(mappings, disjunctions, inputs, batch)
         dense: list[Inputs] = []
@@ -236,6 +255,8 @@ class ForwardFunction(nn.Module):
                     own = None if groups is None else groups[example]
                     sparse[example].append(ctx._facts_of(name, facts, own))
         kind = _kind(inputs)
+        own = ctx._given()
+        own = replace(own, own=len(own.blocks))
         per_example = isinstance(output_relations, list)
         groups_: dict[_Structure, list[int]] = {}
         examples = [merged(parts, 1) if parts else Inputs() for parts in sparse]
@@ -257,7 +278,7 @@ class ForwardFunction(nn.Module):
                 tuple(torch.cat(ws) for ws in zip(*[one.weights for one in some], strict=True)),
             )
             # Given ones first: they say what kind of tensor the result is.
-            together = merged([*parts, stacked, ctx._given()], len(indices)).to(kind)
+            together = merged([*parts, stacked, own], len(indices)).to(kind)
             outputs = {name: None if m is None else m.tuples for name, m in asked.items()}
             results.append((indices, ctx._answers(together, outputs, self.training)))
         found = {
@@ -265,6 +286,33 @@ class ForwardFunction(nn.Module):
             for name, mapping in _all_mappings(mappings)
         }
         return next(iter(found.values())) if len(found) == 1 else found
+
+    def world_program(self, *, exclusive: Mapping[str, bool] | None = None) -> WorldProgram:
+        """The program as a function from worlds, such as a diffusion model learns through.
+
+        Its concepts are the relations with an input mapping: one for each row of alternatives, as
+        the mapping says; where it does not say, for each row of its last dimension. Facts that
+        are no alternatives are Boolean concepts. Other uncertain facts, and rules with tags, are
+        the program's own.
+
+        An output relation is one dimension, whose values are the tuples of its output mapping, if
+        no world gives two of them; else each tuple is a dimension of its own, False or True. A
+        world that gives none of the tuples has no value. The dimensions of several relations come
+        one after the other.
+
+        What is later added to the context is not part of it.
+
+        Args:
+            exclusive: whether no world gives two tuples of a relation, where it is known. It is
+                found out by running some worlds, and proved where the rules compile.
+
+        Raises:
+            ByssusError: an output without a mapping, no relation with an input mapping, a rule
+                that asks how probable facts are.
+            CompilationLimit: under "exact", the rules reach a limit; under others a warning, and
+                the program is only run.
+        """
+        return module_program(self.ctx, self.output_mappings, exclusive or {})
 
     def _mapping(self, name: str, mapping: Any) -> OutputMapping | None:
         self.ctx._require(name)
@@ -376,8 +424,10 @@ class ForwardFunction(nn.Module):
 
     def _dense(self, name: str, tensor: Tensor) -> Inputs | list[Inputs]:
         """The facts of a relation that is given as a tensor; see `dense_inputs`."""
-        self._mapped(name)
+        mapping = self._mapped(name)
         if not tensor.is_floating_point():
+            if self.ctx.provenance == "nesydm":
+                return given_worlds(name, self.ctx._rows_of(name), mapping, tensor)
             raise ShapeError(
                 f"{name}: a tensor of {tensor.dtype} holds no probabilities; give a floating "
                 "point one"
@@ -446,6 +496,34 @@ def _alike(given: Sequence[Any]) -> bool:
     )
 
 
+def _check_worlds(inputs: Mapping[str, Any]) -> None:
+    """Refuse worlds that do not go together."""
+    tensors = {
+        name: given if isinstance(given, Tensor) else given[0]
+        for name, given in inputs.items()
+        if isinstance(given, Tensor) or isinstance(given[0], Tensor)
+    }
+    worlds = [name for name, tensor in tensors.items() if not tensor.is_floating_point()]
+    if worlds and len(worlds) < len(tensors):
+        raise ShapeError(
+            f"worlds of {listed(worlds)}, and probabilities of "
+            f"{listed(name for name in tensors if name not in worlds)}: give integers, the "
+            "positions of values, for all of them, or floating point numbers for all"
+        )
+    counts = {}
+    for name in worlds:
+        given = inputs[name]
+        if not isinstance(given, Tensor) and not _alike(given):
+            raise ShapeError(
+                f"{name}: examples with different numbers of worlds; give one tensor, (batch, "
+                "worlds) or (batch, worlds, columns)"
+            )
+        if shape := tensors[name].shape[isinstance(given, Tensor) :]:  # others are refused later
+            counts[name] = shape[0]
+    if len(set(counts.values())) > 1:
+        raise ShapeError(f"the numbers of worlds differ: {counts}")
+
+
 def _disjunctions(given: Any, inputs: Mapping[str, Any], batch: int) -> Mapping[str, Any]:
     """Check what is said of alternatives."""
     if not given:
@@ -498,7 +576,7 @@ def _kind(inputs: Mapping[str, Any]) -> torch.dtype:
     """The type of the result: that of the tensors that are given."""
     for given in inputs.values():
         for one in [given] if isinstance(given, Tensor) else given:
-            if isinstance(one, Tensor):
+            if isinstance(one, Tensor) and one.is_floating_point():
                 return one.dtype
     for given in inputs.values():
         for facts in given if isinstance(given, list | tuple) else ():
@@ -513,7 +591,8 @@ def _rows(part: Inputs, indices: Sequence[int]) -> Inputs:
     """Some examples of a batch."""
     at = torch.tensor(indices)
     weights = tuple(w if len(w) == 1 else w[at.to(w.device)] for w in part.weights)
-    return Inputs(part.certain, part.blocks, weights, len(indices))
+    worlds = None if part.worlds is None else part.worlds[at.to(part.worlds.device)]
+    return replace(part, weights=weights, batch=len(indices), worlds=worlds)
 
 
 def _all_mappings(mappings: Any) -> list[tuple[str, OutputMapping | None]]:

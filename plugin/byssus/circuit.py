@@ -19,11 +19,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from byssus import _sdd, _vtree
+from byssus import _conditional, _sdd, _vtree
 from byssus._compile import Progress, check_limits
 from byssus._products import Evaluation, Group, grouped
 from byssus._weights import denormalized, normalized, once
-from byssus.errors import ShapeError
+from byssus.errors import ShapeError, TargetError
 from byssus.formula import Formula
 from byssus.store import Store, find_store
 
@@ -197,12 +197,95 @@ class Circuit(nn.Module):
         """As `forward`, with logarithms in and out; -inf is allowed, and has gradient zero."""
         return self._evaluate(log_weights, values, log=True)
 
-    def _evaluate(self, weights: Tensor, values: Tensor | None, *, log: bool) -> Tensor:
+    def sample(
+        self,
+        log_weights: Float[Tensor, "*batch columns"],
+        output: int | Int[Tensor, "*batch"] = 0,
+        *,
+        generator: torch.Generator | None = None,
+    ) -> Int[Tensor, "*batch concepts"]:
+        """Draw a world for each row, in proportion to its weight, among those that give an output.
+
+        Exact: there is no rejection and no approximation. A concept that the output does not
+        depend on is drawn from its own weights.
+
+        Args:
+            log_weights: the logarithm of the weight of every literal; -inf where a concept cannot
+                have a value. They need not be normalized.
+            output: which output, the same for all rows or one for each.
+            generator: the source of randomness. Where it lives on another device, the numbers are
+                drawn there.
+
+        Returns:
+            The index of each concept's value.
+
+        Raises:
+            ProbabilityError: in some row no world of the output has a weight.
+            ShapeError: the last dimension of the weights is not the number of literals.
+            TargetError: there is no such output.
+        """
+        rows, roots = self._rows(log_weights.detach(), output)
+        drawn = _conditional.sample(
+            rows, self.widths, self._owner, self._layers(), roots, generator
+        )
+        return drawn.view(*log_weights.shape[:-1], len(self.widths))
+
+    def entropy(
+        self,
+        log_weights: Float[Tensor, "*batch columns"],
+        output: int | Int[Tensor, "*batch"] = 0,
+    ) -> Float[Tensor, "*batch"]:
+        """The entropy, in nats, of the worlds that `sample` draws; differentiable.
+
+        Arguments and errors are those of `sample`. Weights of -inf have gradient zero.
+        """
+        rows, roots = self._rows(log_weights, output)
+        found = _conditional.entropy(rows, self.widths, self._owner, self._layers(), roots)
+        return found.view(log_weights.shape[:-1])
+
+    def _rows(self, weights: Tensor, output: int | Tensor) -> tuple[Tensor, Tensor]:
+        """The weights as rows, and for each the number of its root among all parts."""
+        self._check_columns(weights)
+        batch = weights.shape[:-1]
+        outputs = torch.as_tensor(output, device=weights.device)
+        if outputs.is_floating_point() or outputs.shape not in ((), batch):
+            raise TargetError(
+                f"output of shape {tuple(outputs.shape)} and {outputs.dtype}: give a number, or "
+                f"whole numbers of shape {tuple(batch)}"
+            )
+        if outputs.numel() and not 0 <= int(outputs.min()) <= int(outputs.max()) < self.outputs:
+            raise TargetError(
+                f"output {output!r}: the circuit has {self.outputs}, from 0 to {self.outputs - 1}"
+            )
+        roots = self._roots[outputs.long()].expand(batch).reshape(batch.numel())
+        return weights.reshape(batch.numel(), self.columns), roots + self.columns
+
+    def _layers(self) -> tuple[_conditional.Layer, ...]:
+        """The levels with their elements' two parts: literals first, then the nodes."""
+        layers = []
+        for level, part in zip(self._levels, self._edges(), strict=True):
+            if isinstance(level, _Level):
+                children = part.view(level.nodes, level.width) + self.columns
+                literals = torch.arange(level.offset, level.offset + level.width).to(part)
+                layers.append(torch.stack([literals.expand_as(children), children]))
+                continue
+            assert isinstance(level, Group)
+            parts = part.view(-1, level.nodes, level.elements)
+            if level.leaves:
+                layers.append(torch.cat([parts, torch.full_like(parts, self.columns + 1)]))
+            else:
+                layers.append(parts + self.columns)
+        return tuple(layers)
+
+    def _check_columns(self, weights: Tensor) -> None:
         if weights.shape[-1] != self.columns:
             raise ShapeError(
                 f"weights of shape {tuple(weights.shape)}: the last dimension must be "
                 f"{self.columns}, the sum of the widths {self.widths}"
             )
+
+    def _evaluate(self, weights: Tensor, values: Tensor | None, *, log: bool) -> Tensor:
+        self._check_columns(weights)
         batch = weights.shape[:-1]
         sampled = None
         if values is not None:

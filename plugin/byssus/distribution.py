@@ -19,6 +19,7 @@ from byssus.estimators import (
     Distinct,
     Estimator,
     Membership,
+    OwnTargets,
     Sample,
     negative_log_likelihood,
 )
@@ -146,11 +147,13 @@ class Distribution:
                 `(batch,)`, which holds the values themselves where all outputs are integers, and
                 their positions in `values` where not. Or a tensor `(batch, outputs)` of zeros and
                 ones for outputs that do not exclude each other: then the loss is the binary
-                cross-entropy over all of them.
+                cross-entropy over all of them, but under "nesydm" its own.
 
         Raises:
             TargetError: a target that is no output, or targets that do not fit the batch.
         """
+        if not self._is_exact and isinstance(self._estimator, OwnTargets):
+            return self._estimator.target_loss(target, len(self.values))
         if isinstance(target, Tensor) and target.dim() == 2:
             return self._binary_loss(target)
         exact = self._is_exact
@@ -219,6 +222,8 @@ class Distribution:
         if not self._is_exact and isinstance(self._estimator, ISED):
             # Auto's own loss is a likelihood, of outputs that exclude one another.
             return ISED.loss(self._estimator, self._the_sample, wanted)
+        if not self._is_exact and self._estimator.name == "nesydm":
+            return self._estimator.loss(self._the_sample, wanted)  # its dimensions are such outputs
         return binary_cross_entropy(self.scores.clamp(0, 1), wanted)
 
     def _list(self, target: Target) -> list[Hashable]:

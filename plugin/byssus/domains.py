@@ -495,7 +495,7 @@ class Discrete(Domain):
 
     def _decode(self, columns: tuple[int, ...]) -> Any:
         (index,) = columns
-        if not 0 <= index < self.size:
+        if not 0 <= index < len(self._symbols):
             raise DomainError(
                 f"index {index} is outside {_short(self)}: give 0 to {self.size - 1}; "
                 "-1 is for what follows the end of a List"
@@ -1020,6 +1020,9 @@ def check_probabilities(probs: jt.Float[Tensor, "*rows width"], what: str) -> No
 # Values
 
 
+_SCALARS = frozenset((bool, int, float, str))
+
+
 def _plain(value: Any) -> Any:
     """What NumPy or torch wrap, as Python's."""
     return value.tolist() if isinstance(value, np.generic | np.ndarray | Tensor) else value
@@ -1027,6 +1030,9 @@ def _plain(value: Any) -> Any:
 
 def typed(value: Any) -> Any:
     """A key that tells 1 from True and 1.0, and not a list from a tuple."""
+    kind = type(value)
+    if kind in _SCALARS:  # most are, and outputs of many dimensions have many
+        return kind, value
     value = _plain(value)
     return tuple(map(typed, value)) if type(value) in (tuple, list) else (type(value), value)
 

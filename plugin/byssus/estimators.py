@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -176,6 +176,14 @@ class Estimator(Protocol):
 
     def loss(self, sample: Sample, target: Float[Tensor, "batch outputs"]) -> Float[Tensor, ""]:
         """The loss against targets, 1 where an output is (one of) the example's."""
+
+
+@runtime_checkable
+class OwnTargets(Protocol):
+    """An estimator that reads the targets of `Distribution.loss` itself."""
+
+    def target_loss(self, target: Any, outputs: int) -> Float[Tensor, ""]:
+        """The loss against targets, of a distribution with so many outputs."""
 
 
 def negative_log_likelihood(

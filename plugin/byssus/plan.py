@@ -12,7 +12,7 @@ class Plan:
     """What was chosen, and why.
 
     Attributes:
-        provenance: "exact", "sampled" or "mixed".
+        provenance: "exact", "sampled", "mixed" or "nesydm".
         why: the reason, in a sentence.
         calls: the most distinct calls that each black box can be asked for; its budget, or None if
             it has none, where only the worlds that will be drawn decide.

@@ -73,7 +73,7 @@ def draw_codes(program: WorldProgram, rows: int, data: st.DataObject) -> Tensor:
 
 
 @pytest.mark.parametrize("vtree", ["auto", "balanced"])
-@settings(max_examples=50)
+@settings(max_examples=40)
 @given(program=programs(), data=st.data())
 @example(program=program_of(Formula((2,), (), (0, None, None, 0)), (2, 1, 1)), data=None)
 @example(program=program_of(Formula((2,), (("literal", (0, 1)),), (-1, 1)), (2,)), data=None)

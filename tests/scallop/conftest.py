@@ -23,6 +23,7 @@ _BOTH = frozenset(
         "context",
         "exact",
         "module",
+        "nesydm",
         "problog_pairs",
         "random_programs",
         "regressions",

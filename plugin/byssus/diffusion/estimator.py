@@ -6,7 +6,7 @@ makes a `Nelbo(model, probs)` for each batch, the estimator of its `Distribution
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -19,7 +19,7 @@ from byssus.estimators import RLOO, Sample
 from .model import MaskedDiffusion
 from .program import WorldProgram
 
-__all__ = ["Nelbo", "independent_model"]
+__all__ = ["Nelbo", "diffusion_model", "independent_model"]
 
 
 class _Given(nn.Module):
@@ -41,6 +41,22 @@ def independent_model(program: WorldProgram, options: Mapping[str, Any]) -> Mask
     Raises:
         ByssusError: an option that there is not.
     """
+    return diffusion_model(_Given(), program, options)
+
+
+def diffusion_model(
+    unmasking_model: Callable[..., Any], program: WorldProgram, options: Mapping[str, Any]
+) -> MaskedDiffusion:
+    """The diffusion model of an adapter's program, which knows its concepts and outputs.
+
+    Args:
+        unmasking_model: see `MaskedDiffusion`.
+        program: the program.
+        options: the other arguments of `MaskedDiffusion`, such as `gamma_h=1.6`.
+
+    Raises:
+        ByssusError: an option that there is not.
+    """
     taken = {"unmasking_model", "encoder", "concepts", "program", "outputs"} & set(options)
     if taken:
         raise ByssusError(
@@ -48,7 +64,8 @@ def independent_model(program: WorldProgram, options: Mapping[str, Any]) -> Mask
             "given: for an unmasking model use byssus.diffusion.MaskedDiffusion"
         )
     try:
-        return MaskedDiffusion(_Given(), program=program, **options)
+        with torch.inference_mode(False):  # its tables outlive the mode of its first use
+            return MaskedDiffusion(unmasking_model, program=program, **options)
     except TypeError as error:
         raise ByssusError(f"diffusion={dict(options)!r}: {error}") from error
 
@@ -115,7 +132,9 @@ class Nelbo:
                 f"{[len(values) for values in dimensions]}"
             )
         columns = []
-        for i, (part, values) in enumerate(zip(target.split(widths, 1), dimensions, strict=True)):
+        for i, (part, values) in enumerate(
+            zip(torch.split(target, widths, 1), dimensions, strict=True)
+        ):
             if part.shape[1] == len(values):
                 wrong = ((part > 0).sum(1) != 1).nonzero().flatten().tolist()
                 if wrong:
@@ -127,6 +146,6 @@ class Nelbo:
             else:
                 code = (part[:, 0] > 0).long()
             if {type(value) for value in values} in ({int}, {bool}):
-                code = torch.tensor(list(map(int, values)), device=code.device)[code]  # type: ignore[call-overload]
+                code = torch.tensor([*values], device=code.device).long()[code]
             columns.append(code)
         return torch.stack(columns, 1)

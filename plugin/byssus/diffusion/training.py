@@ -235,7 +235,8 @@ def _loss_of(model: nn.Module, generator: torch.Generator | None) -> _Loss:
         found = function(x, y, **keywords)
         if isinstance(found, Tensor):
             return found, {"total": found.item()}
-        return found.total, {name: part.item() for name, part in vars(found).items()}
+        parts = {name: part.item() for name, part in vars(found).items() if not part.dim()}
+        return found.total, parts
 
     return loss
 
