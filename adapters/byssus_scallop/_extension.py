@@ -44,7 +44,7 @@ class Provenance(scallopy.ScallopProvenance):  # type: ignore[misc]
     """One of byssus's provenances for `scallopy.ScallopContext(custom_provenance=...)`.
 
     Args:
-        name: "exact", "sampled", "mixed" or "auto".
+        name: "exact", "sampled", "mixed", "auto" or "nesydm".
         options: of `byssus_scallop.ScallopContext`: `samples`, `estimator`, `generator`, ...
     """
 

@@ -18,7 +18,7 @@ def provenance(name: str, **options: Any) -> Any:
     `distribution()` and `register_blackbox()`.
 
     Args:
-        name: "exact", "sampled", "mixed" or "auto".
+        name: "exact", "sampled", "mixed", "auto" or "nesydm".
         options: of `ScallopContext`: `samples`, `estimator`, `generator`, `nodes`, ...
 
     Example:

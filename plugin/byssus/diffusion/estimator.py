@@ -125,7 +125,8 @@ class Nelbo:
         dimensions = self.model.program.dimensions
         widths = [len(values) for values in dimensions]
         if sum(widths) != target.shape[1]:
-            widths = [1 if v == (False, True) else len(v) for v in dimensions]
+            # repr: (0, 1) is equal to it
+            widths = [1 if repr(v) == "(False, True)" else len(v) for v in dimensions]
         if sum(widths) != target.shape[1]:
             raise TargetError(
                 f"targets of {target.shape[1]} outputs for an output of the dimensions "

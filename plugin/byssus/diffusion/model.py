@@ -67,9 +67,9 @@ class MaskedDiffusion(nn.Module):
     masked concepts are likely to be; that no mask is left, and that what is unmasked stays, is
     seen to here.
 
-    The program is tabulated where it has at most 10,000 worlds, else compiled to a circuit where
-    its rules are known, else run on sampled worlds. The first two make likelihoods, posterior
-    samples and the conditional entropy exact.
+    The program is tabulated where it has few worlds, else compiled to a circuit where its rules are
+    known, or tabulated up to 10,000 worlds; else it is run on sampled worlds. Tables and circuits
+    make likelihoods, posterior samples and the conditional entropy exact.
 
     Args:
         unmasking_model: `unmasking_model(x, c_t)` gives logits `(batch, columns, values)` where
@@ -631,6 +631,9 @@ class MaskedDiffusion(nn.Module):
 _LOG_MISSED = torch.tensor(1e-8).log().item()
 """What a log-likelihood counts as that is -inf."""
 
+_FEW = 256
+"""Up to so many worlds a table is faster than a circuit."""
+
 _ROWS = 16_384
 """So many states are given to a network at once."""
 
@@ -643,20 +646,24 @@ def _inference(
 ) -> Enumerated | Compiled | Sampled:
     if asked == "sampled":
         return Sampled(program, *sampling)
-    if count_worlds(program) <= TABULATED and program.tabulates:
-        return Enumerated(program)
-    if program.formula is not None:
+    worlds = count_worlds(program)
+    tabulated = program.tabulates and worlds <= TABULATED
+    compiled = program.formula is not None and not program.has_lists
+    limit: CompilationLimit | None = None
+    if compiled and not (tabulated and worlds <= _FEW):
         try:
             return Compiled(program, **limits)
-        except CompilationLimit as limit:
-            if asked == "exact":
-                raise
-            warnings.warn(f"sampled: {limit}", RuntimeWarning, stacklevel=3)
-    elif asked == "exact":
-        raise ByssusError(
-            f"inference='exact': the program has {count_worlds(program)} worlds, and no rules that "
-            f"could be compiled; at most {TABULATED} are tabulated"
+        except CompilationLimit as reached:
+            limit = reached
+    if tabulated:
+        return Enumerated(program)
+    if asked == "exact":
+        raise limit or ByssusError(
+            f"inference='exact': the program has {worlds} worlds, and no rules that could be "
+            f"compiled; at most {TABULATED} are tabulated"
         )
+    if limit is not None:
+        warnings.warn(f"sampled: {limit}", RuntimeWarning, stacklevel=3)
     return Sampled(program, *sampling)
 
 
