@@ -222,8 +222,6 @@ class Distribution:
         if not self._is_exact and isinstance(self._estimator, ISED):
             # Auto's own loss is a likelihood, of outputs that exclude one another.
             return ISED.loss(self._estimator, self._the_sample, wanted)
-        if not self._is_exact and self._estimator.name == "nesydm":
-            return self._estimator.loss(self._the_sample, wanted)  # its dimensions are such outputs
         return binary_cross_entropy(self.scores.clamp(0, 1), wanted)
 
     def _list(self, target: Target) -> list[Hashable]:

@@ -105,7 +105,7 @@ class Nelbo:
                 target = self._targets(target)
             elif bool(((target == 0) | (target == 1)).all()):
                 target = target.long()
-        return self.model.loss(self.probs.expand(len(target), -1), target)
+        return self.model.loss(self.probs, target)
 
     def loss(self, sample: Sample, target: Float[Tensor, "batch outputs"]) -> Float[Tensor, ""]:
         """The bound.
