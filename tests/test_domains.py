@@ -325,6 +325,26 @@ def test_check_output(domain: Domain, value: object, canonical: object) -> None:
 
 
 @pytest.mark.parametrize(
+    "domain",
+    [
+        Tuple(Discrete([0.0, 1, (1, 2), None]), Boolean()),
+        List(Discrete([0.0, 1, (1, 2), None, True]), 2, min_length=2),
+    ],
+)
+def test_tuples_that_are_looked_up_are_as_lists_that_are_not(domain: Domain) -> None:
+    items = [0.0, -0.0, 0, 1, 1.0, True, False, (1, 2), [1, 2], None, "a", np.int64(1), np.True_]
+    for pair in itertools.product(items, repeat=2):
+        if list(pair) not in domain:
+            with pytest.raises(DomainError):
+                domain.check_output(pair)
+            continue
+        canonical = domain.check_output(list(pair))
+        assert repr(domain.check_output(pair)) == repr(canonical)
+        assert domain.decode(domain.encode(pair)) == canonical
+        assert domain.encode(pair) == domain.encode(list(pair))
+
+
+@pytest.mark.parametrize(
     ("domain", "value", "message"),
     [
         (DIGIT, 10, r"10 \(int\) is not a value of Integer\(0, 9\): give an int from 0 to 9"),

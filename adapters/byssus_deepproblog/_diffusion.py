@@ -16,7 +16,7 @@ from deepproblog.network import Network
 from problog.logic import Term, is_variable
 from torch import Tensor
 
-from byssus import ByssusError, ShapeError, TargetError
+from byssus import ShapeError, TargetError
 from byssus.diffusion.estimator import diffusion_model
 from byssus.diffusion.model import MaskedDiffusion
 from byssus.errors import listed
@@ -29,7 +29,10 @@ from ._structure import Binding, Structure
 def unmasks(network: Network) -> bool:
     """Whether a network is an unmasking model."""
     module = network.network_module
-    return "c_t" in inspect.signature(getattr(module, "forward", module)).parameters
+    try:
+        return "c_t" in inspect.signature(getattr(module, "forward", module)).parameters
+    except (TypeError, ValueError):  # not every callable says what it takes
+        return False
 
 
 def inputs_of(network: Network, asked: Sequence[Sequence[Arguments]]) -> tuple[Tensor, ...]:
@@ -64,8 +67,8 @@ class Diffusion:
 
     def __init__(self, structure: Structure, unmasking: Mapping[str, Network]) -> None:
         self._structure, self._unmasking = structure, unmasking
-        program = structure.program
-        self.model = diffusion_model(self._unmask, program.world_program(), program._diffusion)
+        options = structure.program._diffusion
+        self.model = diffusion_model(self._unmask, structure.world_program, options)
 
     def losses(self, x: Mapping[str, Any], targets: Sequence[Hashable]) -> Tensor:
         """The loss of each query, `(queries,)`.
@@ -125,14 +128,3 @@ class Diffusion:
             start += len(instances)
             parts.append(probs.flatten(1).clamp_min(torch.finfo(probs.dtype).tiny).log())
         return torch.cat(parts, 1)
-
-
-def one_answer(structure: Structure) -> bool:
-    """Whether answers exclude one another, so that a query's own says all there is to say."""
-    try:
-        program = structure.program.world_program()
-    except ByssusError:
-        return False
-    return program.output is not None or (
-        len(program.dimensions) == 1 and program.sizes[0] == len(structure.program.values)
-    )

@@ -18,6 +18,7 @@ from problog.logic import Term, Var, is_variable, term2list
 from problog.program import LogicProgram
 
 from byssus import ByssusError
+from byssus.diffusion.program import WorldProgram
 from byssus_problog import Program, observed
 from byssus_problog._terms import to_python, to_term
 from byssus_problog._tokens import Token, tokens
@@ -193,6 +194,21 @@ class Structure:
 
     def __post_init__(self) -> None:
         self.inputs = instances(self.program)
+
+    @cached_property
+    def world_program(self) -> WorldProgram:
+        """The program as a function from worlds."""
+        return self.program.world_program()
+
+    @cached_property
+    def one_answer(self) -> bool:
+        """Whether answers exclude one another, so that a query's own says all there is to say."""
+        try:
+            found = self.world_program
+        except ByssusError:
+            return False
+        one = len(found.dimensions) == 1 and found.sizes[0] == len(self.program.values)
+        return one or found.output is not None
 
     @cached_property
     def parameters(self) -> list[int]:

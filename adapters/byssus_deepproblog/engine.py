@@ -41,10 +41,16 @@ class Engine(ExactEngine):  # type: ignore[misc]
 
     Args:
         model: the model.
-        provenance: "exact", "sampled", "mixed" or "auto"; see `byssus_problog.Program`.
+        provenance: "exact", "sampled", "mixed", "auto" or "nesydm"; see `byssus_problog.Program`.
+            Under "nesydm" the cross-entropy of a query in training is NeSyDM's loss, and in
+            evaluation its probability is how often sampled worlds give it. A network whose
+            module's `forward` has a parameter `c_t` is an unmasking model: it is given its inputs
+            on all instances of each query, `(queries, instances, ...)`, and what is unmasked of
+            them, `c_t` `(queries, instances)`, where the number of values stands for a mask; it
+            gives probabilities `(queries, instances, values)`.
         blackboxes: black boxes that the rules call; or a mapping from other names to them.
-        options: `samples`, `estimator`, `nodes`, `seconds` and the other arguments of
-            `byssus_problog.Program`.
+        options: `samples`, `estimator`, `nodes`, `seconds`, `diffusion` and the other arguments
+            of `byssus_problog.Program`.
 
     Raises:
         ByssusError: an option that there is not.

@@ -29,7 +29,7 @@ from byssus_problog._source import Source
 from byssus_problog._terms import to_python
 from byssus_problog._tokens import OBSERVED
 
-from ._diffusion import Diffusion, inputs_of, one_answer, unmasks
+from ._diffusion import Diffusion, inputs_of, unmasks
 from ._learned import Learned
 from ._networks import Arguments, Evaluation, call, tensor_source
 from ._rules import PARAMETERS, replaced
@@ -113,8 +113,14 @@ class BatchSolver(Solver):  # type: ignore[misc]
         self._unmasking = {
             name: self.model.networks[network]
             for name, (network, _) in engine.rules.declared.items()
-            if self._nesydm and unmasks(self.model.networks[network])
+            if unmasks(self.model.networks[network])
         }
+        if self._unmasking and not self._nesydm:
+            raise ByssusError(
+                f"network {listed(self._unmasking)} has a parameter c_t, as an unmasking model "
+                f"has, and provenance={engine.provenance!r} unmasks nothing: take "
+                "provenance='nesydm'"
+            )
 
     def forget(self) -> None:
         """Ground all queries anew."""
@@ -151,7 +157,7 @@ class BatchSolver(Solver):  # type: ignore[misc]
                     del self._structures[next(iter(self._structures))]
                 self._structures[binding.key] = found
             structure = self._structures[binding.key]
-            if opened and structure is not None and not one_answer(structure):
+            if opened and structure is not None and not structure.one_answer:
                 self._refused.add(key)
                 continue
             if structure is not None:

@@ -83,7 +83,7 @@ class Rules:
             roots.append(len(nodes))
             nodes.append(("or", (key, before)))
             before = len(nodes)
-        formula = Formula(self.formula.widths, tuple(nodes), tuple(roots), self.formula.cycles)
+        formula = Formula.from_graph(self.formula.widths, dict(enumerate(nodes, 1)), roots)
         circuit = Circuit.compile(formula, nodes=_FEW_NODES, seconds=_FEW_SECONDS)
         return not any(circuit.satisfiable)
 

@@ -51,17 +51,18 @@ def world_program(program: Program) -> WorldProgram:
     """See `Program.world_program`."""
     run = _Run(program)
     rules = program._rules
-    formula = None if run.calls or rules.ground.calls else run.formula(rules)
+    rest = run.calls or rules.ground.calls  # on calls that do not fit their budgets
     instances = program.instances
     return WorldProgram(
         tuple(instances),
         tuple(_domain(program._grounder.networks[n], len(some)) for n, some in instances.items()),
         run.dimensions,
         run,
-        formula,
+        None if rest else run.formula(rules),
         tuple(fact.width for fact in run.facts),
         run.own if run.facts else None,
         run.output,
+        tabulates=not rest,
     )
 
 

@@ -649,8 +649,9 @@ class Program(nn.Module):
         sample, lost, failures = self._sample(partial(self._draw, given=given), observed)
         self._check_evidence(sample)
         estimator = self.estimator
-        if self._provenance == "nesydm":
-            estimator = self._nelbo(given)
+        if self._provenance == "nesydm" and self._inputs.instances:
+            probs = torch.cat(self._inputs.predicted(given), 1)
+            estimator = Nelbo(lambda: self._independent().to(probs.device), probs)
         elif isinstance(estimator, ISED) and not exclusive(
             self._rules, sample, self.circuit is not None
         ):
@@ -664,11 +665,11 @@ class Program(nn.Module):
             failures=failures,
         )
 
-    def _nelbo(self, given: Mapping[str, Any]) -> Nelbo:
+    def _independent(self) -> MaskedDiffusion:
+        """The model of NeSyDM's loss where probabilities are given."""
         if not self._model:  # in a list, since it is no part of the module's state
             self._model.append(independent_model(self.world_program(), self._diffusion))
-        probs = torch.cat(self._inputs.predicted(given), 1)
-        return Nelbo(self._model[0].to(probs.device), probs)
+        return self._model[0]
 
     def _sample(
         self, draw: Callable[[Rules], tuple[Concepts, Worlds]], observed: Observations

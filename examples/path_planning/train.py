@@ -18,6 +18,12 @@ from torch import Tensor, nn
 from byssus import BlackBox, Boolean, Discrete, List, Tuple, blackbox
 from byssus.diffusion import Epoch, MaskedDiffusion, train
 
+FULL = {
+    **{"maps": 10_000, "test_maps": 1_000, "epochs": 40, "channels": 64},
+    **{"steps": 20, "samples": 16, "learning_rate": 5e-4, "gamma_h": 0.002, "weighting": "code"},
+}
+SHORT = {"side": 6, "maps": 1_000, "test_maps": 200, "epochs": 30}
+
 
 def planner(side: int) -> BlackBox:
     """Dijkstra's algorithm on maps of so many cells a side; an output dimension a cell."""
@@ -83,6 +89,7 @@ def accuracy(model: MaskedDiffusion, maps: Maps, votes: int) -> dict[str, float]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--full", action="store_true", help="the paper's settings")
+    parser.add_argument("--short", action="store_true", help="small maps, for a minute or two")
     parser.add_argument("--side", type=int, default=12)
     parser.add_argument("--maps", type=int, default=2_000, help="to train on")
     parser.add_argument("--test-maps", type=int, default=500)
@@ -93,14 +100,14 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--samples", type=int, default=32, help="S, of a likelihood")
     parser.add_argument("--candidates", type=int, default=4, help="K, of the posterior")
-    parser.add_argument("--weighting", default="paper", help="of the outputs; or paper")
+    parser.add_argument("--gamma-h", type=float, default=0.01, help="the weight of the entropy")
+    parser.add_argument("--weighting", default="paper", help="of the outputs; or code")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--checkpoint", type=Path, metavar="FILE")
     parser.add_argument("--json", action="store_true", help="end with the result as a JSON line")
+    flags, _ = parser.parse_known_args()
+    parser.set_defaults(**(FULL if flags.full else SHORT if flags.short else {}))
     options = parser.parse_args()
-    if options.full:
-        options.maps, options.test_maps, options.epochs = 10_000, 1_000, 40
-        options.steps, options.channels = 20, 64
 
     torch.set_num_threads(1)
     torch.manual_seed(options.seed)
@@ -111,7 +118,7 @@ def main() -> None:
         program=planner(options.side),
         encoder=Encoder(options.channels),
         gamma_c=1e-5,
-        gamma_h=0.002,
+        gamma_h=options.gamma_h,
         beta=12,
         samples=options.samples,
         candidates=options.candidates,

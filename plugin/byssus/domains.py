@@ -26,7 +26,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import permutations
+from itertools import islice, permutations
 from operator import index as index_of
 from typing import Any, Literal, TypeAlias, TypeVar
 
@@ -727,7 +727,13 @@ class Tuple(Domain):
             domains=domains,
         )
 
+    @cached_property
+    def _tables(self) -> _Tables | None:
+        return _tables_of(self.domains)
+
     def check_output(self, value: Any) -> tuple[Any, ...]:  # noqa: D102
+        if (positions := _look_up(self._tables, value)) is not None:
+            return tuple([d._symbols[i] for d, i in zip(self.domains, positions, strict=True)])  # type: ignore[attr-defined]
         items = _items(value)
         if items is None or len(items) != len(self.domains):
             raise self._refuse(value, f"give a tuple of {len(self.domains)}")
@@ -762,6 +768,8 @@ class Tuple(Domain):
         return _rank(self.domains, value)
 
     def _encode(self, value: Any) -> tuple[int, ...]:
+        if (positions := _look_up(self._tables, value)) is not None:
+            return tuple(positions)
         parts = zip(self.domains, value, strict=True)
         return tuple(index for domain, part in parts for index in domain._encode(part))
 
@@ -800,7 +808,7 @@ class Tuple(Domain):
     def _split(self, columns: Sequence[T]) -> list[tuple[T, ...]]:
         """The columns of each part."""
         entries = iter(columns)
-        return [tuple(next(entries) for _ in domain._widths) for domain in self.domains]
+        return [tuple(islice(entries, len(domain._widths))) for domain in self.domains]
 
 
 class List(Domain):
@@ -855,7 +863,14 @@ class List(Domain):
         least = f", min_length={self.min_length}" if self.min_length else ""
         return f"List({self.domain!r}, {self.max_length}{least})"
 
+    @cached_property
+    def _tables(self) -> _Tables | None:
+        fixed = self.min_length == self.max_length
+        return _tables_of([self.domain] * self.max_length) if fixed else None
+
     def check_output(self, value: Any) -> tuple[Any, ...]:  # noqa: D102
+        if (positions := _look_up(self._tables, value)) is not None:
+            return tuple([self.domain._symbols[i] for i in positions])  # type: ignore[attr-defined]
         items = _items(value)
         if items is None or not self.min_length <= len(items) <= self.max_length:
             raise self._refuse(
@@ -880,10 +895,14 @@ class List(Domain):
         return shorter + _rank([self.domain] * len(value), value)
 
     def _encode(self, value: Any) -> tuple[int, ...]:
+        if (positions := _look_up(self._tables, value)) is not None:
+            return tuple(positions)
         columns = [index for element in value for index in self.domain._encode(element)]
         return (*columns, *[-1] * (len(self._widths) - len(columns)))
 
     def _decode(self, columns: tuple[int, ...]) -> Any:
+        if self._tables is not None and 0 <= min(columns) <= max(columns) < self.domain.size:
+            return tuple([self.domain._symbols[i] for i in columns])  # type: ignore[attr-defined]
         length = self._length([index >= 0 for index in columns])
         if length is None:
             raise DomainError(
@@ -1018,6 +1037,27 @@ def check_probabilities(probs: jt.Float[Tensor, "*rows width"], what: str) -> No
 
 
 # Values
+
+
+# Of domains with one column, a table each from a value's type and itself to its position.
+_Tables: TypeAlias = Sequence[dict[Any, int]]
+
+
+def _tables_of(domains: Sequence[Domain]) -> _Tables | None:
+    """The tables of parts that are nothing but symbols; None if others are among them."""
+    if all(type(domain) in (Discrete, Boolean) for domain in domains):
+        return [domain._positions for domain in domains]  # type: ignore[attr-defined]
+    return None
+
+
+def _look_up(tables: _Tables | None, value: Any) -> list[int] | None:
+    """The positions of a tuple's values, the quick way; None if that is not enough."""
+    if tables is None or type(value) is not tuple:
+        return None
+    try:
+        return [table[type(item), item] for table, item in zip(tables, value, strict=True)]
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 _SCALARS = frozenset((bool, int, float, str))

@@ -14,8 +14,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from byssus import ByssusError, EmptyBatchError, ShapeError
-from byssus.diffusion.training import Epoch, train
+from byssus import Boolean, ByssusError, EmptyBatchError, Integer, ShapeError, blackbox
+from byssus.diffusion import Epoch, MaskedDiffusion, train
 
 X = torch.randn(23, 5, generator=torch.Generator().manual_seed(0))
 Y = (X[:, :2].sum(1) > 0).long()
@@ -322,6 +322,50 @@ def test_the_model_s_own_generator_is_saved(tmp_path: Path) -> None:
     with pytest.raises(Ended):
         run("ended.pt", end_at(2))
     assert same(run("ended.pt"), straight)
+
+
+@pytest.mark.parametrize("inference", ["exact", "sampled"])
+def test_a_diffusion_model_that_was_ended(inference: str, tmp_path: Path) -> None:
+    @blackbox(Integer(0, 2), Boolean(), output=Integer(0, 3))
+    def plus(a: int, b: bool) -> int:
+        return a + b
+
+    class Network(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.tokens = nn.Embedding(4, 4)
+            self.logits = nn.Linear(13, 5)
+
+        def forward(self, x: Tensor, c_t: Tensor) -> Tensor:
+            both = torch.cat([x, self.tokens(c_t).flatten(1)], 1)
+            return self.logits(nn.functional.dropout(both, 0.2, self.training))
+
+    def run(
+        name: str, callback: Callable[[Epoch], None] | None = None, gamma_h: float = 0.01
+    ) -> Any:
+        torch.manual_seed(3)
+        model = MaskedDiffusion(
+            Network(), program=plus, inference=inference, samples=8, gamma_h=gamma_h
+        )
+        history = train(
+            *(model, X, [int(v) + 1 for v in Y]),
+            epochs=3,
+            optimizer=torch.optim.RAdam(model.parameters(), lr=0.01),
+            generator=seeded(),
+            checkpoint=tmp_path / name,
+            callback=callback,
+        )
+        return model, history
+
+    straight, history = run("straight.pt")
+    with pytest.raises(Ended):
+        run("ended.pt", end_at(2))
+    with pytest.raises(ByssusError, match=r"gamma_h=0\.01.*, and this one has .*gamma_h=0\.5"):
+        run("ended.pt", gamma_h=0.5)
+    resumed, again = run("ended.pt")
+    assert same(resumed, straight)
+    assert parts(again) == parts(history)
+    assert {"concepts", "outputs", "entropy", "missed"} <= history[0].parts.keys()
 
 
 class Diverging(Recorder):

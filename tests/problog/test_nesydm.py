@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import pickle
-from functools import reduce
-from operator import or_
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from hypothesis import HealthCheck, Phase, event, given, settings
-from test_random_programs import Inputs, build
 from torch import Tensor, nn
 
 from byssus import (
@@ -27,18 +22,9 @@ from byssus import (
     Tuple,
     blackbox,
 )
-from byssus.diffusion import MaskedDiffusion, WorldProgram
-from byssus.provenance.sampled import Sampled, some_worlds
+from byssus.diffusion import MaskedDiffusion
 from byssus_problog import Program
-from problog_oracle import Case, Oracle, cases
-
-_SETTINGS = settings(
-    max_examples=60,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=list(HealthCheck),
-    phases=(Phase.generate,),
-)
+from world_programs import all_worlds, by_formula
 
 SUM = """
     nn(digit, [X], D, [0,1,2]) :: digit(X, D).
@@ -51,79 +37,7 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def all_worlds(program: WorldProgram) -> Tensor:
-    worlds = list(itertools.product(*map(range, program.widths)))
-    return torch.tensor(worlds, dtype=torch.int64).reshape(len(worlds), len(program.widths))
-
-
-def by_formula(program: WorldProgram, worlds: Tensor) -> Tensor:
-    """What `run` gives, from the formula."""
-    assert program.formula is not None
-    algebra = Sampled(program.widths, some_worlds(worlds[None]))
-    tags = iter(program.formula.evaluate(algebra))
-    codes = torch.full((len(worlds), len(program.dimensions)), -1)
-    for d, values in enumerate(program.dimensions):
-        for code, tag in zip(range(len(values)), tags, strict=False):
-            rows = torch.from_numpy(algebra.worlds_in(tag))
-            assert bool((codes[rows, d] == -1).all())  # the values exclude one another
-            codes[rows, d] = code
-    assert next(tags, None) is None
-    return codes
-
-
 # The function from worlds
-
-
-def check_worlds(case: Case) -> None:
-    """What worlds give adds up to what enumeration says, and the formula says the same."""
-    oracle = Oracle(case)
-    program, _ = build(case, oracle, provenance="nesydm")
-    if program is None:
-        return
-    world_program = program.world_program()
-    worlds = all_worlds(world_program)
-    codes = world_program.run(worlds)
-    assert torch.equal(by_formula(world_program, worlds), codes)
-    inputs = Inputs.make(case)
-    columns = [table.flatten(1) for table in inputs.given(case, program).values()]
-    if world_program.own is not None:
-        columns.append(world_program.own().double().expand(2, -1))
-    probs = torch.cat([*columns, torch.ones(2, 0, dtype=torch.float64)], 1)
-    offsets = torch.tensor(world_program.offsets, dtype=torch.int64)
-    weights = probs[:, worlds + offsets].prod(-1)
-    expected = oracle.weights(inputs.probs)
-    answers = {query: bits & ~oracle.lost for query, bits in oracle.answers().items()}
-    queries = iter(program.queries)
-    for d, values in enumerate(world_program.dimensions):
-        named = [(1, next(queries))]
-        truth = repr(values) == "(False, True)"  # (0, 1) is equal to it
-        if not truth:
-            named = list(enumerate([named[0][1], *itertools.islice(queries, len(values) - 1)]))
-            event("answers that exclude one another")
-            together = reduce(or_, (answers.get(q, 0) for _, q in named))
-            assert sum(answers.get(q, 0).bit_count() for _, q in named) == together.bit_count()
-        for code, query in named:
-            found = weights @ (codes[:, d] == code).double()
-            wanted = expected @ oracle.indicator(answers.get(query, 0))
-            assert torch.allclose(found, wanted.expand(2), atol=1e-6)
-        if truth:
-            lost = weights @ (codes[:, d] == -1).double()
-            assert torch.allclose(lost, (expected @ oracle.indicator(oracle.lost)).expand(2))
-            event("lost", str(bool(oracle.lost)))
-    assert next(queries, None) is None
-
-
-@_SETTINGS
-@given(case=cases(failing=True))
-def test_random_programs(case: Case) -> None:
-    check_worlds(case)
-
-
-@pytest.mark.slow
-@settings(_SETTINGS, max_examples=1000)
-@given(case=cases(failing=True))
-def test_random_programs_1000(case: Case) -> None:
-    check_worlds(case)
 
 
 def test_concepts_and_dimensions() -> None:
@@ -224,9 +138,17 @@ LEAF = """
 def test_a_leaf_call() -> None:
     """Each part of the black box's output is a dimension; only sampled worlds are called."""
     calls: list[Any] = []
-    program = Program(LEAF, [make_add(calls)], provenance="nesydm", samples=50, generator=seeded())
+    program = Program(
+        LEAF,
+        [make_add(calls)],
+        provenance="nesydm",
+        samples=50,
+        generator=seeded(),
+        diffusion={"samples": 50, "candidates": 50},
+    )
     found = program.world_program()
     assert found.formula is None
+    assert not found.tabulates
     assert found.dimensions == (tuple(range(10)),) * 4
     worlds = torch.tensor([[1, 2, 3, 4, 5, 6], [9, 9, 9, 0, 0, 1], [0, 9, 9, 9, 9, 9]])
     assert found.run(worlds).tolist() == [[0, 5, 7, 9], [-1] * 4, [1, 0, 9, 8]]
@@ -262,6 +184,7 @@ def test_calls_beyond_the_budget() -> None:
     text = ASKED + "query(over(1)). query(over(2))."
     found = Program(text, [minus], provenance="nesydm").world_program()
     assert found.formula is None
+    assert not found.tabulates
     worlds = torch.tensor([[2, 0], [1, 1], [1, 0]])
     assert found.run(worlds[:2]).tolist() == [[0, 1], [0, 0]]
     assert minus.calls == 1
@@ -272,7 +195,7 @@ def test_calls_beyond_the_budget() -> None:
         {1: 1 / 3, 2: 1 / 3}
     )
     with pytest.raises(ByssusError, match=r"needs to know all outputs beforehand: ask for each"):
-        Program(ASKED + "query(over(Z)).", [make_minus(2)], provenance="nesydm").world_program()
+        program(digit=torch.eye(3)[None, :2]).loss([1])
 
 
 def test_answers_that_hardly_ever_meet(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -442,10 +365,12 @@ def test_two_concepts() -> None:
         query(differ).
     """)
     network = Unmasking(values=2)
-    model = MaskedDiffusion(network, program=program, gamma_h=1.6, generator=seeded())
+    model = MaskedDiffusion(
+        network, program=program, gamma_h=1.6, weighting="paper", generator=seeded()
+    )
     optimizer = torch.optim.Adam(network.parameters(), 0.05)
     x = torch.ones(16, 4)
-    for _ in range(150):
+    for _ in range(100):
         optimizer.zero_grad()
         model.loss(x, [True] * 16).backward()
         optimizer.step()
@@ -497,9 +422,9 @@ def test_options() -> None:
         Program(SUM, diffusion={"gamma_h": 1.0})
     p = torch.full((1, 2, 3), 1 / 3)
     with pytest.raises(ByssusError, match=r"'gamma_z'"):
-        Program(SUM, provenance="nesydm", diffusion={"gamma_z": 1.0})(digit=p)
+        Program(SUM, provenance="nesydm", diffusion={"gamma_z": 1.0})(digit=p).loss([1])
     with pytest.raises(ByssusError, match=r"diffusion= has program, and the program"):
-        Program(SUM, provenance="nesydm", diffusion={"program": 1})(digit=p)
+        Program(SUM, provenance="nesydm", diffusion={"program": 1})(digit=p).loss([1])
     with pytest.raises(ShapeError, match=r"a tensor of probabilities"):
         Program(SUM)(digit=torch.zeros(1, 2, 3, dtype=torch.int64))
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 from typing import Any
 
 import pytest
@@ -18,6 +21,7 @@ import byssus
 from byssus import BlackBox, Boolean, ByssusError, Integer, ProgramError, blackbox
 from byssus_problog import Program
 from problog_oracle import Arithmetic, Box, Case, Comparison, Goal, Oracle, cases
+from world_programs import all_worlds, by_formula
 
 _SETTINGS = settings(
     max_examples=1000,
@@ -381,3 +385,55 @@ def test_rows_and_bitsets_agree(case: Case, kind: str, seed: int) -> None:
             gradients(rows, inputs.logits), gradients(bits, inputs.logits), strict=True
         ):
             assert torch.allclose(a, b, atol=1e-5, equal_nan=True)
+
+
+def check_worlds(case: Case) -> None:
+    """What worlds give adds up to what enumeration says, and the formula says the same."""
+    oracle = Oracle(case)
+    program, _ = build(case, oracle, provenance="nesydm")
+    if program is None:
+        return
+    world_program = program.world_program()
+    worlds = all_worlds(world_program)
+    codes = world_program.run(worlds)
+    assert torch.equal(by_formula(world_program, worlds), codes)
+    inputs = Inputs.make(case)
+    columns = [table.flatten(1) for table in inputs.given(case, program).values()]
+    if world_program.own is not None:
+        columns.append(world_program.own().double().expand(2, -1))
+    probs = torch.cat([*columns, torch.ones(2, 0, dtype=torch.float64)], 1)
+    offsets = torch.tensor(world_program.offsets, dtype=torch.int64)
+    weights = probs[:, worlds + offsets].prod(-1)
+    expected = oracle.weights(inputs.probs)
+    answers = {query: bits & ~oracle.lost for query, bits in oracle.answers().items()}
+    queries = iter(program.queries)
+    for d, values in enumerate(world_program.dimensions):
+        named = [(1, next(queries))]
+        truth = repr(values) == "(False, True)"  # (0, 1) is equal to it
+        if not truth:
+            named = list(enumerate([named[0][1], *itertools.islice(queries, len(values) - 1)]))
+            event("answers that exclude one another")
+            together = reduce(or_, (answers.get(q, 0) for _, q in named))
+            assert sum(answers.get(q, 0).bit_count() for _, q in named) == together.bit_count()
+        for code, query in named:
+            found = weights @ (codes[:, d] == code).double()
+            wanted = expected @ oracle.indicator(answers.get(query, 0))
+            assert torch.allclose(found, wanted.expand(2), atol=1e-6)
+        if truth:
+            lost = weights @ (codes[:, d] == -1).double()
+            assert torch.allclose(lost, (expected @ oracle.indicator(oracle.lost)).expand(2))
+            event("lost", str(bool(oracle.lost)))
+    assert next(queries, None) is None
+
+
+@settings(_SETTINGS, max_examples=40)
+@given(case=cases(failing=True))
+def test_world_programs(case: Case) -> None:
+    check_worlds(case)
+
+
+@pytest.mark.slow
+@_SETTINGS
+@given(case=cases(failing=True))
+def test_world_programs_1000(case: Case) -> None:
+    check_worlds(case)

@@ -7,6 +7,7 @@ makes a `Nelbo(model, probs)` for each batch, the estimator of its `Distribution
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
@@ -76,15 +77,25 @@ class Nelbo:
     The worlds of the sample give the scores, as with `rloo`; the loss draws its own.
 
     Args:
-        model: the diffusion model, of `independent_model`.
+        model: the diffusion model, of `independent_model`; or what makes it, once there is a loss.
         probs: the probabilities of its concepts `(batch, columns)`.
     """
 
     name: ClassVar[str] = "nesydm"
     bias: ClassVar[str] = f"a bound on -log P; scores: {RLOO.bias}"
 
-    def __init__(self, model: MaskedDiffusion, probs: Float[Tensor, "batch columns"]) -> None:
-        self.model, self.probs = model, probs
+    def __init__(
+        self,
+        model: MaskedDiffusion | Callable[[], MaskedDiffusion],
+        probs: Float[Tensor, "batch columns"],
+    ) -> None:
+        self._model, self.probs = model, probs
+
+    @cached_property
+    def model(self) -> MaskedDiffusion:
+        """The diffusion model."""
+        model = self._model
+        return model if isinstance(model, MaskedDiffusion) else model()
 
     def scores(self, sample: Sample) -> Float[Tensor, "batch outputs"]:
         """Frequencies, with the gradient of the expected frequency."""

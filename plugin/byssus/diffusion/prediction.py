@@ -77,7 +77,7 @@ def predict(
     )
 
 
-class _Frequencies(Distinct):
+class Frequencies(Distinct):
     """How often each output occurs; every world is a draw of its own."""
 
     name = "frequencies"
@@ -112,7 +112,7 @@ def _distribution(program: WorldProgram, worlds: Tensor, given: Tensor) -> Distr
     failed = (~kept[flat]).nonzero()[:, 0]
     lost = mass_lost(sample, Membership(failed, torch.zeros_like(failed)))
     return Distribution(
-        values, sample=sample, estimator=_Frequencies(), lost=lost, domain=program.output
+        values, sample=sample, estimator=Frequencies(), lost=lost, domain=program.output
     )
 
 

@@ -110,6 +110,7 @@ def train(
         "inputs": str([tuple(tensor.shape[1:]) for tensor in _tensors(x)]),
         "seed": str(random.seed),
         "optimizer": _described(optimizer),
+        "model": _described_model(model),
     }
     history: list[Epoch] = []
     path = None if checkpoint is None else Path(checkpoint).expanduser()
@@ -321,18 +322,18 @@ def _load(
     content = _read(path)
     other = "remove it, or give another file"
     for name, value in settings.items():
-        if content["settings"][name] != value:
+        if (there := content["settings"].get(name, value)) != value:
             raise ByssusError(
-                f"the checkpoint {path} is of a run with {name} {content['settings'][name]}, and "
-                f"this one has {value}: {other}"
+                f"the checkpoint {path} is of a run with {name} {there}, and this one has {value}: "
+                f"{other}"
             )
     ours, theirs = model.state_dict(), content["model"]
     for name in [*ours, *theirs]:
-        here, there = (tuple(s[name].shape) if name in s else None for s in (ours, theirs))
-        if here != there:
+        shapes = [tuple(s[name].shape) if name in s else None for s in (theirs, ours)]
+        if shapes[0] != shapes[1]:
             raise ByssusError(
-                f"the checkpoint {path} is of another model: {name} has the shape {there} there "
-                f"and {here} here; {other}"
+                f"the checkpoint {path} is of another model: {name} has the shape {shapes[0]} "
+                f"there and {shapes[1]} here; {other}"
             )
     history = [Epoch(**epoch) for epoch in content["history"]]
     if len(history) > epochs:
@@ -358,6 +359,16 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise ByssusError(f"{path} is no checkpoint of byssus: give another file")
     return content
+
+
+def _described_model(model: nn.Module) -> str:
+    """A model's settings: those of its attributes that are numbers or words."""
+    plain = (
+        f"{name}={value!r}"
+        for name, value in vars(model).items()
+        if isinstance(value, int | float | str) and not name.startswith("_") and name != "training"
+    )
+    return f"{type(model).__name__}({', '.join(plain)})"
 
 
 def _described(optimizer: Optimizer) -> str:
