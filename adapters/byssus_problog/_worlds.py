@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -29,8 +30,10 @@ from byssus import (
 from byssus.diffusion.program import WorldProgram, _symbols
 from byssus.domains import Domain, typed
 from byssus.errors import listed
+from byssus.estimators import Frequencies
 from byssus.formula import Key, Node
-from byssus.provenance.sampled import Sampled, some_worlds
+from byssus.provenance.sampled import Sampled, mass_lost, some_worlds
+from byssus.worlds import alike
 
 from ._database import Network
 from ._grounding import Concept, negated
@@ -77,14 +80,14 @@ def over_worlds(program: Program, worlds: Tensor) -> Distribution:
         drawn = independent(own, worlds.shape[1], program.generator).indices
         return _Columns(instances, facts).place(torch.cat([worlds, drawn], 2), rules)
 
-    sample, lost, failures = program._sample(draw, ())
-    ones = torch.ones(worlds.shape[:2], device=worlds.device)
-    missing = torch.zeros(len(worlds), device=worlds.device)
-    missing.index_add_(0, lost.world // worlds.shape[1], ones.flatten()[lost.world])
+    given, lost, failures = program._sample(draw, ())
+    concepts, drawn = alike(worlds.shape[:2], worlds)
+    sample = replace(given, concepts=concepts, worlds=drawn)
     return Distribution(
         program.values,
-        exact=sample.sum(ones) / worlds.shape[1],
-        lost=missing / worlds.shape[1],
+        sample=sample,
+        estimator=Frequencies(),
+        lost=mass_lost(sample, lost),
         domain=program._outputs.domain,
         failures=failures,
     )

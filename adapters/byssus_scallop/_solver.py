@@ -33,9 +33,10 @@ from byssus import (
 )
 from byssus._sdd import Sdd
 from byssus.errors import listed
+from byssus.estimators import Frequencies
 from byssus.formula import Formula, Key
 from byssus.provenance.sampled import from_bits, some_worlds
-from byssus.worlds import Sampler, _first, number_worlds
+from byssus.worlds import Sampler, _first, alike, number_worlds
 
 from ._aggregates import AGGREGATES
 from ._algebra import Tags
@@ -375,7 +376,7 @@ class Solver:
             else:
                 asked = settings.estimator
                 if provenance == "nesydm":
-                    asked = "rloo" if inputs.worlds is None else "distinct"
+                    asked = "rloo" if inputs.worlds is None else Frequencies()
                 provided = Sampled(concepts.widths, worlds, asked)
             # A world that was drawn gives one argument of a call over relations, an exact concept
             # as many as it has values.
@@ -403,7 +404,7 @@ class Solver:
         boxed = {box.name for box in self.engine.program.blackboxes}
         relevant = worlds
         if inputs.worlds is not None:
-            concepts, worlds = _counted(concepts, worlds)
+            concepts, worlds = alike(worlds.distinct.shape, concepts.probs)
             relevant = worlds
         elif provided.estimator.name != "indecater":  # it asks for every concept of every world
             relevant = _relevant(worlds, table, tags, run)
@@ -530,15 +531,6 @@ def _relevant(worlds: Worlds, table: ConceptTable, tags: Any, run: Run[Any]) -> 
         return worlds
     numbers, _ = number_worlds(indices, table.widths)
     return replace(worlds, indices=indices, distinct=_first(numbers))
-
-
-def _counted(concepts: Concepts, worlds: Worlds) -> tuple[Concepts, Worlds]:
-    """Worlds that all count the same, as often as they were drawn: how likely is not known."""
-    every = torch.ones_like(worlds.distinct)
-    return (
-        Concepts(concepts.probs[:, :0].detach(), ()),
-        Worlds(worlds.indices[:, :, :0], every, repeats=every.long()),
-    )
 
 
 def _most_calls(worlds: int, box: BlackBoxRelation) -> int | None:

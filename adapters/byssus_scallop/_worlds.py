@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import chain, groupby
 from math import prod
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -21,7 +21,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from byssus import (
-    RLOO,
     Boolean,
     ByssusError,
     Circuit,
@@ -38,7 +37,6 @@ from byssus import (
 from byssus.diffusion import MaskedDiffusion, WorldProgram
 from byssus.diffusion.estimator import Nelbo, independent_model
 from byssus.errors import listed
-from byssus.estimators import Sample
 from byssus.formula import Formula, Key
 from byssus.provenance.sampled import some_worlds
 
@@ -425,16 +423,17 @@ class Diffused(Solver):
         if self.settings.provenance != "nesydm" or inputs.worlds is not None:
             return asked
 
-        def make() -> Nelbo:
+        def make() -> MaskedDiffusion:
             if rows is None:
                 raise ByssusError(
                     f"no declared output dimensions: for nesydm's loss give the tuples of {name}, "
                     f"as in output_mappings={{{name!r}: range(19)}}"
                 )
-            model = self._model(inputs, name, tuple(rows)).to(concepts.probs.device)
-            return Nelbo(model, concepts.probs[:, : sum(model.widths)])
+            return self._model(inputs, name, tuple(rows)).to(concepts.probs.device)
 
-        return _Bound(make)
+        given = inputs.blocks[: len(inputs.blocks) - inputs.own]
+        columns = sum(width for block in given for width in block.widths)
+        return Nelbo(make, concepts.probs[:, :columns])
 
     def _model(self, inputs: Inputs, name: str, rows: tuple[Row, ...]) -> MaskedDiffusion:
         """The model of a structure of facts, with the program's own probabilities of now."""
@@ -454,20 +453,6 @@ class Diffused(Solver):
             self._models.popitem(last=False)
         found[1][:] = inputs.weights[count:]
         return found[0]
-
-
-class _Bound(RLOO):
-    """Frequencies, and a loss that is made when it is asked for."""
-
-    name: ClassVar[str] = Nelbo.name
-    bias: ClassVar[str] = Nelbo.bias
-
-    def __init__(self, make: Callable[[], Nelbo]) -> None:
-        self._make = make
-
-    def loss(self, sample: Sample, target: Float[Tensor, "batch outputs"]) -> Float[Tensor, ""]:
-        """The bound, see `Nelbo`."""
-        return self._make().loss(sample, target)
 
 
 def _formula(

@@ -24,6 +24,7 @@ __all__ = [
     "Auto",
     "Distinct",
     "Estimator",
+    "Frequencies",
     "IndeCateR",
     "Marginals",
     "Membership",
@@ -213,6 +214,16 @@ class Distinct:
     def loss(self, sample: Sample, target: Float[Tensor, "batch outputs"]) -> Float[Tensor, ""]:
         """Negative log-likelihood."""
         return negative_log_likelihood(self.scores(sample), target)
+
+
+class Frequencies(Distinct):
+    """How often an output occurs among worlds of which nothing else is known.
+
+    They are `byssus.worlds.alike`: drawn by a model that does not say how likely each is.
+    """
+
+    name: ClassVar[str] = "frequencies"
+    bias: ClassVar[str] = "unbiased, with no gradient"
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,15 @@ from torch import Tensor
 from byssus._permutations import log_permanent, sample_permutations
 from byssus.errors import ByssusError
 
-__all__ = ["Concepts", "Sampler", "Worlds", "exhaustive", "independent", "number_worlds"]
+__all__ = [
+    "Concepts",
+    "Sampler",
+    "Worlds",
+    "alike",
+    "exhaustive",
+    "independent",
+    "number_worlds",
+]
 
 
 @dataclass(frozen=True)
@@ -154,6 +162,20 @@ def exhaustive(
     grid = torch.cartesian_prod(*axes).reshape(count, len(axes)) if axes else torch.empty(1, 0)
     indices = grid.long().expand(len(concepts.probs), -1, -1)
     return Worlds(indices, torch.ones(indices.shape[:2], dtype=torch.bool, device=device), True)
+
+
+def alike(shape: Sequence[int], like: Tensor) -> tuple[Concepts, Worlds]:
+    """Worlds that all count the same, each as often as it was drawn: how likely is not known.
+
+    Args:
+        shape: (batch, worlds).
+        like: a tensor of their device and, if it is of floating point, type.
+    """
+    every = torch.ones(*shape, dtype=torch.bool, device=like.device)
+    none = torch.empty(*shape, 0, dtype=torch.int64, device=like.device)
+    dtype = like.dtype if like.is_floating_point() else torch.get_default_dtype()
+    probs = torch.empty(shape[0], 0, dtype=dtype, device=like.device)
+    return Concepts(probs, ()), Worlds(none, every, repeats=every.long())
 
 
 def number_worlds(

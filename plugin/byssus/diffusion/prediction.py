@@ -11,9 +11,9 @@ from torch import Tensor
 
 from byssus.diffusion.program import WorldProgram
 from byssus.distribution import Distribution
-from byssus.estimators import Distinct, Membership, Sample
+from byssus.estimators import Frequencies, Membership, Sample
 from byssus.provenance.sampled import mass_lost
-from byssus.worlds import Concepts, Worlds, number_worlds
+from byssus.worlds import alike, number_worlds
 
 __all__ = ["Prediction", "predict"]
 
@@ -77,13 +77,6 @@ def predict(
     )
 
 
-class Frequencies(Distinct):
-    """How often each output occurs; every world is a draw of its own."""
-
-    name = "frequencies"
-    bias = "unbiased, with no gradient"
-
-
 def _distribution(program: WorldProgram, worlds: Tensor, given: Tensor) -> Distribution:
     """The frequencies of outputs."""
     batch, votes = worlds.shape[:2]
@@ -98,17 +91,8 @@ def _distribution(program: WorldProgram, worlds: Tensor, given: Tensor) -> Distr
         output = kept.cumsum(0) - 1
     flat = number.flatten()
     valid = kept[flat].nonzero()[:, 0]
-    widths = program.concept_widths
-    # Worlds weigh the same: as if drawn from equally probable ones.
-    even = torch.cat([torch.full((width,), 1 / width) for width in widths])
-    concepts = Concepts(even.to(worlds.device).expand(batch, -1), widths)
-    drawn = Worlds(
-        worlds,
-        torch.ones(batch, votes, dtype=torch.bool, device=worlds.device),
-        repeats=torch.ones(batch, votes, dtype=torch.int64, device=worlds.device),
-    )
     membership = Membership(valid, output[flat[valid]])
-    sample = Sample(concepts, drawn, membership, len(values), lambda _: membership)
+    sample = Sample(*alike((batch, votes), worlds), membership, len(values), lambda _: membership)
     failed = (~kept[flat]).nonzero()[:, 0]
     lost = mass_lost(sample, Membership(failed, torch.zeros_like(failed)))
     return Distribution(
