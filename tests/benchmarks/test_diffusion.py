@@ -7,10 +7,12 @@ from collections.abc import Callable
 import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
-from torch import Tensor
+from torch import Tensor, nn
 
 from additions import addition
-from benchmarks.alternating import alternate
+from benchmarks.alternating import alternate, fastest
+from byssus import Integer, blackbox
+from byssus.diffusion import MaskedDiffusion
 from byssus.diffusion._compiled import Compiled
 from byssus.diffusion._enumerated import Enumerated
 from byssus.diffusion._sampled import Sampled
@@ -64,3 +66,70 @@ def test_inference(benchmark: BenchmarkFixture, rounds: int, digits: int, name: 
         benchmark.extra_info.update(comparison.info(other))
         assert comparison.ratio > 3
     benchmark.pedantic(ours, rounds=5 * rounds, warmup_rounds=3)
+
+
+class Encoder(nn.Module):
+    """The paper's network for a digit; of both digits of a pair."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            *(nn.Conv2d(1, 32, 4, 2, 1), nn.ReLU(), nn.Dropout(0.5)),
+            *(nn.Conv2d(32, 64, 4, 2, 1), nn.ReLU(), nn.Dropout(0.5)),
+            *(nn.Conv2d(64, 128, 4, 2, 1), nn.ReLU(), nn.Flatten()),
+            nn.Linear(1152, 5),
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.layers(images.flatten(0, 1)).unflatten(0, images.shape[:2])
+
+
+class Unmasking(nn.Module):
+    """The paper's linear layer: what the image says, and what either digit is so far."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.own, self.other = nn.Embedding(6, 5), nn.Embedding(6, 5)
+
+    def forward(self, read: Tensor, c_t: Tensor) -> Tensor:
+        return read + self.own(c_t) + self.other(c_t.flip(1))
+
+
+def training(inference: str) -> Callable[[], None]:
+    """A step of MNIST-Half: two images of digits below 5, their sum, 16 examples."""
+    torch.manual_seed(0)
+
+    @blackbox(Integer(0, 4), Integer(0, 4), output=Integer(0, 8))
+    def add(a: int, b: int) -> int:
+        return a + b
+
+    model = MaskedDiffusion(
+        Unmasking(),
+        program=add,
+        encoder=Encoder(),
+        gamma_h=1.6,
+        entropy="auto",
+        inference=inference,
+        samples=1024,
+        candidates=1024,
+    )
+    optimizer = torch.optim.RAdam(model.parameters(), lr=9e-5)
+    x, y = torch.rand(16, 2, 1, 28, 28), torch.randint(9, (16,))
+
+    def step() -> None:
+        optimizer.zero_grad()
+        model.loss(x, y).backward()
+        optimizer.step()
+
+    return step
+
+
+def test_training_step(benchmark: BenchmarkFixture, rounds: int) -> None:
+    """With the exact loss and posterior, and with the paper's 1,024 samples of each."""
+    exact = training("exact")
+    comparison = alternate(exact, training("sampled"), rounds, (5, 5))
+    benchmark.extra_info.update(comparison.info("sampled"))
+    assert comparison.ratio > 1.1
+    if rounds > 5:
+        assert fastest(exact, 100) < 0.015
+    benchmark.pedantic(exact, rounds=5 * rounds, warmup_rounds=3)

@@ -46,7 +46,8 @@ class Losses:
         entropy: the variational entropy, a mean over columns, in nats.
         missed: the share of output dimensions whose likelihood is 0, or which no sample met; they
             teach nothing.
-        violated: the share of examples whose posterior world does not give the label.
+        violated: the share of examples whose posterior world does not give the label, with the
+            program's own facts drawn anew.
         examples: of each example, what `total` is the mean of; differentiable.
     """
 
