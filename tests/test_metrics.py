@@ -216,6 +216,8 @@ ONE = tensor([[0.5, 0.5]])
     [
         (lambda: accuracy(tensor([0]), tensor([[0]])), ShapeError, r"\(1,\) and targets.*\(1, 1\)"),
         (lambda: accuracy(tensor([0.0]), tensor([0])), ShapeError, "float32: give integers"),
+        (lambda: accuracy([0], [0]), ShapeError, "predictions of type list: give a tensor"),
+        (lambda: reliability(3, tensor([0])), ShapeError, "marginals of type int"),
         (lambda: accuracy(tensor(0), tensor(0)), ShapeError, r"shape \(\)"),
         (lambda: accuracy(tensor([0]), tensor([-1])), TargetError, r"\(0,\) is -1.*mask="),
         (lambda: accuracy(tensor([0]), tensor([0]), tensor([1])), ShapeError, "int64.*Booleans"),

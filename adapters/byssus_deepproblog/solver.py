@@ -389,14 +389,14 @@ class BatchSolver(Solver):  # type: ignore[misc]
             asked = [i for i in range(len(queries)) if i not in set(trained)]
             if asked:
                 part = structure.diffusion.frequencies(select(x, torch.tensor(asked)))
+                part = torch.nn.functional.pad(part, (0, 1))  # for what no world gives
                 for row, i in enumerate(asked):
                     answers = structure.answers(group.bindings[i], structure.program.values)
                     start = count + row * part.shape[1]
                     positions = {term: start + j for j, term in enumerate(answers)}
                     if queries[i].query.is_ground():
-                        positions = {
-                            term: j for term, j in positions.items() if term == queries[i].query
-                        }
+                        never = start + part.shape[1] - 1
+                        positions = {queries[i].query: positions.get(queries[i].query, never)}
                     found.append((group, i, False, positions))
                 shares.append(part.flatten())
                 count += part.numel()

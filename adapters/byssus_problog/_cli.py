@@ -25,6 +25,8 @@ __all__ = ["run"]
 def run(options: argparse.Namespace) -> None:
     """Run a `.pl` file as the command line says; see `byssus run --help`."""
     generator = None if options.seed is None else torch.Generator().manual_seed(options.seed)
+    # Distinct worlds are off by the mass not seen, frequencies by 1/sqrt(samples).
+    marginals = Marginals(1 - max(options.samples, 1) ** -0.5)
     # As precise as ProbLog, whatever torch's default is.
     with _double(), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", RuntimeWarning)
@@ -33,8 +35,7 @@ def run(options: argparse.Namespace) -> None:
                 Path(options.file),
                 provenance=options.provenance,
                 samples=options.samples,
-                # Distinct worlds are off by the mass not seen, frequencies by 1/sqrt(samples).
-                estimator=Marginals(1 - max(options.samples, 1) ** -0.5),
+                estimator="auto" if options.provenance == "nesydm" else marginals,
                 generator=generator,
                 nodes=options.nodes,
                 seconds=options.seconds,

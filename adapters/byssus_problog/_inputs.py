@@ -143,7 +143,7 @@ class Inputs:
             if table.dim() != 3 or table.shape[2] != len(instances) or not table.numel():
                 raise ShapeError(
                     f"{name} of shape {tuple(given[name].shape)}: expected worlds (batch, worlds, "
-                    f"{len(instances)}), for its instances {listed(instances)}"
+                    f"{len(instances)}), one or more, for its instances {listed(instances)}"
                 )
             wrong = table[(table < 0) | (table >= width)]
             if len(wrong):

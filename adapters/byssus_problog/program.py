@@ -176,6 +176,11 @@ class Program(nn.Module):
             )
         if provenance != "nesydm" and diffusion is not None:
             raise ByssusError(f"diffusion= is for provenance='nesydm', not {provenance!r}")
+        if not isinstance(diffusion, Mapping | None):
+            raise ByssusError(
+                f"diffusion={diffusion!r}: give a dictionary of arguments of MaskedDiffusion, such "
+                "as {'gamma_h': 1.6}"
+            )
         self._boxes = named(blackboxes)
         check_sampling(samples, generator)
         random = [name for name, box in self._boxes.items() if not box.caller.memoised]

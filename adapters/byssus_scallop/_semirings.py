@@ -962,6 +962,6 @@ def make(
     if name in _DRAWN:
         return _DRAWN[name](k, seed)
     raise ByssusError(
-        f"there is no provenance {name!r}: there are 'exact', 'sampled', 'mixed', 'auto', and of "
-        f"Scallop's {', '.join(map(repr, NAMES))}"
+        f"there is no provenance {name!r}: there are 'exact', 'sampled', 'mixed', 'auto', "
+        f"'nesydm', and of Scallop's {', '.join(map(repr, NAMES))}"
     )

@@ -7,7 +7,7 @@ is uncertain in a program are its own facts.
 from __future__ import annotations
 
 import warnings
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -178,6 +178,11 @@ def module_program(
         raise ByssusError(
             "no declared output dimensions: give the module output_mappings={relation: tuples}"
         )
+    if not isinstance(exclusive, Mapping) or not {bool}.issuperset(map(type, exclusive.values())):
+        raise ByssusError(
+            f"exclusive={exclusive!r}: give {{relation: True or False}}, whether no world gives "
+            "two of its tuples"
+        )
     if unknown := exclusive.keys() - mappings.keys():
         raise ByssusError(f"exclusive= has {listed(unknown)}: the outputs are {listed(mappings)}")
     ctx = ctx.clone()  # what is added to it later is another program
@@ -225,6 +230,10 @@ class _Run:
         self.widths = tuple(table.widths)
         self.solver, self.inputs, self.outputs = solver, inputs, outputs
         self.exclusive: dict[str, bool] = {}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Run:
+        # A function from worlds, which a copy of a model may share; Scallop's context has no copy.
+        return self
 
     def held(
         self, worlds: Int[Tensor, "rows columns"]
@@ -288,6 +297,12 @@ class Diffused(Solver):
 
     def __init__(self, engine: Any, settings: Settings) -> None:
         super().__init__(engine, settings)
+        for one in engine.program.aggregates:
+            if AGGREGATES[one.operator].weighs or one.operator == "uniform":
+                raise one.span.error(
+                    f"`{one.operator}` asks how probable facts are, or draws some, and over given "
+                    "worlds nothing is more probable than anything else: rewrite the rule"
+                )
         self._models: OrderedDict[Hashable, tuple[MaskedDiffusion, list[Tensor]]] = OrderedDict()
 
     def program(
@@ -306,11 +321,11 @@ class Diffused(Solver):
             own: the probabilities of the program's own facts.
             exclusive: whether no world gives two tuples of a relation, where that is known.
         """
-        for one in self.engine.program.aggregates:
-            if AGGREGATES[one.operator].weighs or one.operator == "uniform":
-                raise one.span.error(
-                    f"`{one.operator}` asks how probable facts are, or draws some, and over given "
-                    "worlds nothing is more probable than anything else: rewrite the rule"
+        for name, rows in outputs.items():
+            if twice := [row for row, times in Counter(rows).items() if times > 1]:
+                raise ByssusError(
+                    f"the output mapping of {name} has {twice[0]} twice, and its tuples are the "
+                    "values of a dimension: give each once"
                 )
         grounding = self._grounded(inputs, outputs)
         table = ConceptTable(inputs.blocks) if grounding is None else grounding.table

@@ -1031,6 +1031,8 @@ def _diffusion(
             f"diffusion={options!r}: give a dictionary of arguments of MaskedDiffusion, such as "
             "{'gamma_h': 1.6}"
         )
+    if provenance != "nesydm" and options is not None:
+        raise ByssusError(f"diffusion= is for provenance='nesydm', not {provenance!r}")
     if provenance == "nesydm" and estimator != "auto":
         raise ByssusError(
             f"estimator={estimator!r} is for sampled and mixed: nesydm has a loss of its own, "

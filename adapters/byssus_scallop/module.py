@@ -312,7 +312,8 @@ class ForwardFunction(nn.Module):
             CompilationLimit: under "exact", the rules reach a limit; under others a warning, and
                 the program is only run.
         """
-        return module_program(self.ctx, self.output_mappings, exclusive or {})
+        known = {} if exclusive is None else exclusive
+        return module_program(self.ctx, self.output_mappings, known)
 
     def _mapping(self, name: str, mapping: Any) -> OutputMapping | None:
         self.ctx._require(name)

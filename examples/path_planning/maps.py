@@ -24,7 +24,7 @@ _TENTHS = {cost: round(10 * cost) for cost in COSTS}  # whole numbers: no roundi
 _COLOURS = ((0.66, 0.58, 0.42), (0.42, 0.58, 0.34), (0.30, 0.46, 0.32), (0.34, 0.44, 0.56))
 _COLOURS = (*_COLOURS, (0.50, 0.46, 0.44))
 _TEXTURES = 4  # a kind
-_LIGHT, _NOISE = 0.08, 0.04
+_LIGHT, _NOISE = 0.15, 0.08
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ FULL = {
     **{"maps": 10_000, "test_maps": 1_000, "epochs": 40, "channels": 64},
     **{"steps": 20, "samples": 16, "learning_rate": 5e-4, "gamma_h": 0.002, "weighting": "code"},
 }
-SHORT = {"side": 6, "maps": 1_000, "test_maps": 200, "epochs": 30}
+SHORT = {"side": 6, "maps": 1_000, "test_maps": 200, "epochs": 60}
 
 
 def planner(side: int) -> BlackBox:
@@ -93,7 +93,7 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=12)
     parser.add_argument("--maps", type=int, default=2_000, help="to train on")
     parser.add_argument("--test-maps", type=int, default=500)
-    parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--batch-size", type=int, default=50)
     parser.add_argument("--steps", type=int, default=2, help="T, of the samplers")
     parser.add_argument("--channels", type=int, default=32)

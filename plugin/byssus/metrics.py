@@ -206,12 +206,13 @@ def calibration_error(
 
 def _compared(predicted: Tensor, target: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
     """Which entries are right, and which count: (examples, columns)."""
+    _check_positions(predicted, "predictions")
+    _check_positions(target, "targets")
     if predicted.shape != target.shape:
         raise ShapeError(
             f"predictions of shape {tuple(predicted.shape)} and targets of shape "
             f"{tuple(target.shape)}: give them the same"
         )
-    _check_positions(predicted, "predictions")
     wanted, there = _checked(target, mask)
     return predicted.reshape(wanted.shape) == wanted, there
 
@@ -242,6 +243,8 @@ def _checked(target: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
 
 
 def _check_positions(positions: Tensor, what: str) -> None:
+    if not isinstance(positions, Tensor):
+        raise ShapeError(f"{what} of type {type(positions).__name__}: give a tensor of positions")
     if positions.dim() not in (1, 2) or positions.is_floating_point() or positions.is_complex():
         raise ShapeError(
             f"{what} of shape {tuple(positions.shape)} and {positions.dtype}: give integers, "
@@ -254,8 +257,12 @@ def _columns(marginals: Marginals) -> list[Tensor]:
     if isinstance(marginals, Tensor):
         columns = list(marginals.unbind(1)) if marginals.dim() == 3 else [marginals]
     else:
-        columns = list(marginals)
+        columns = list(marginals) if isinstance(marginals, Sequence) else [marginals]
     for probs in columns:
+        if not isinstance(probs, Tensor):
+            raise ShapeError(
+                f"marginals of type {type(probs).__name__}: give a tensor, or one for each column"
+            )
         if probs.dim() != 2 or not probs.shape[1] or not probs.is_floating_point():
             raise ShapeError(
                 f"marginals of shape {tuple(probs.shape)} and {probs.dtype}: give probabilities, "

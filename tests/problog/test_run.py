@@ -100,6 +100,14 @@ def test_sampled(provenance: str, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert json.loads(outputs[0].splitlines()[-1]).keys() == {"heads(c1)", "heads(c2)", "some"}
 
 
+def test_nesydm(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", file(tmp_path, "0.3::a.\nquery(a)."), "--provenance", "nesydm"]) == 0
+    assert capsys.readouterr().out.split() == ["a:", "0.3"]
+    text = "nn(d, [X], Y, [0, 1]) :: digit(X, Y).\nquery(digit(a, Y))."
+    assert main(["run", file(tmp_path, text), "--provenance", "nesydm"]) == 1
+    assert "the networks 'd' need tensors" in capsys.readouterr().err
+
+
 # A formula of forty facts and sixty clauses over three of them: its diagram is not small.
 CNF = "\n".join(
     [

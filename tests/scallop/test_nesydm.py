@@ -344,6 +344,11 @@ def test_programs_that_are_no_functions_from_worlds() -> None:
     refused("comes upon uncertain", text, {"one": [0, 1]}, {"q": [0, 1]}, provenance="sampled")
     with pytest.raises(ByssusError, match="exclusive= has 'tottal'"):
         summing().world_program(exclusive={"tottal": True})
+    for known in (True, {"total": "yes"}):
+        with pytest.raises(ByssusError, match=r"exclusive=.*: give {relation: True or False}"):
+            summing().world_program(exclusive=known)  # type: ignore[arg-type]
+    twice = {"total": [0, 1, 1, 2]}
+    refused(r"mapping of total has \(1,\) twice", SUM, {"one": range(3), "two": range(3)}, twice)
 
 
 # Worlds that are given
@@ -516,6 +521,27 @@ def test_a_tag_of_the_program_is_learned() -> None:
     assert float(total) < 0
 
 
+@pytest.mark.parametrize("operator", ["top", "categorical", "uniform"])
+def test_rules_that_worlds_do_not_decide(operator: str) -> None:
+    """Not even to run: what they pick would not be what each world by itself gives."""
+    text = f"type one(i32)\nrel q(x) = x := {operator}<1>(y: one(y))"
+    made = module(text, {"one": range(3)}, {"q": range(3)})
+    with pytest.raises(ByssusError, match=f"`{operator}` asks how probable"):
+        made(one=torch.tensor([[0, 1]]))
+
+
+def test_a_label_for_each_of_several_relations() -> None:
+    rules = SUM + "rel product(x * y) = one(x) and two(y)"
+    made = module(rules, DIGITS, {"total": range(5), "product": range(5)})
+    model = MaskedDiffusion(lambda x, c_t: x, program=made)
+    x = torch.zeros(2, 2, 3)
+    assert model.loss(x, [(4, 4), (2, 1)]).isfinite()
+    with pytest.raises(TargetError, match="example 0 has 1 values, and the output 2 dimensions"):
+        model.loss(x, [4, 2])
+    with pytest.raises(TargetError, match=r"\(2, 4\), which no world gives"):
+        model.loss(x, [(4, 4), (2, 4)])
+
+
 def test_losses_that_there_are_not() -> None:
     p = softmax(2, 3)
     undeclared = module(SUM, DIGITS, {"total": None}, distribution=True)(one=p, two=p)
@@ -525,6 +551,8 @@ def test_losses_that_there_are_not() -> None:
         summing(estimator="ised")
     with pytest.raises(ByssusError, match="diffusion=3"):
         summing(diffusion=3)
+    with pytest.raises(ByssusError, match="diffusion= is for provenance='nesydm', not 'exact'"):
+        summing(provenance="exact", diffusion={"gamma_h": 1.0})
     made = summing(distribution=True, diffusion={"gama_h": 1})(one=p, two=p)
     with pytest.raises(ByssusError, match="gama_h"):
         made.loss([1, 1])
@@ -547,6 +575,17 @@ def test_an_independent_model_named_worlds_and_predictions_agree() -> None:
     prediction = model.predict(x, votes=200)
     result = made(**model.named(prediction.worlds))
     torch.testing.assert_close(result, prediction.distribution.probs, atol=1e-6, rtol=0)
+
+
+def test_copies_of_a_model() -> None:
+    """As an exponential moving average makes them."""
+    p = torch.zeros(2, 6)
+    model = MaskedDiffusion(lambda x, c_t: x.reshape(-1, 2, 3), program=summing())
+    expected = model.loss(p, [0, 4], generator=seeded())
+    copied = copy.deepcopy(model)
+    assert float(copied.loss(p, [0, 4], generator=seeded())) == float(expected)
+    worlds = torch.tensor([[[0, 1]]])
+    assert copied.program.run(worlds[0]).tolist() == [[1]]
 
 
 def test_a_program_of_your_own_twenty_lines() -> None:

@@ -117,6 +117,11 @@ class Compiled(nn.Module):
         """The entropy of the model's distribution over the worlds that give the outputs."""
         return self.joint.entropy(*self._given(log_probs, y))
 
+    @property
+    def cells(self) -> int:
+        """How many numbers a draw holds for each row."""
+        return self.joint.size + self.joint.columns
+
     def possible(self, y: Int[Tensor, "rows dimensions"]) -> Bool[Tensor, " rows"]:
         """Whether any world gives the outputs."""
         weights = torch.zeros(len(y), self.counts.columns, device=y.device)

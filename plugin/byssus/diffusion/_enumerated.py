@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from byssus.diffusion.inference import padding
 from byssus.diffusion.program import WorldProgram
 from byssus.domains import Tuple
+from byssus.errors import ProbabilityError
 
 __all__ = ["Enumerated"]
 
@@ -71,13 +72,25 @@ class Enumerated(nn.Module):
         y: Int[Tensor, "rows dimensions"],
         generator: torch.Generator | None = None,
     ) -> Int[Tensor, "rows columns"]:
-        """A world that gives the outputs, as likely as it is under the model."""
+        """A world that gives the outputs, as likely as it is under the model.
+
+        Raises:
+            ProbabilityError: no such world has a probability.
+        """
         given = self._given(log_probs.detach(), y)
         device = given.device if generator is None else generator.device
         race = torch.empty(given.shape, dtype=given.dtype, device=device)
         race = race.exponential_(generator=generator).to(given.device)
         # Gumbel noise is minus the logarithm of an exponential clock.
         chosen = (given - race.clamp_min(torch.finfo(given.dtype).tiny).log()).argmax(1)
+        none = given.gather(1, chosen[:, None]) == -torch.inf
+        if none.any():
+            raise ProbabilityError(
+                f"row {int(none.nonzero()[0, 0])} of the batch: every world that gives its outputs "
+                "has probability 0, so that none can be drawn; give the program's facts and the "
+                "network's answers probabilities above 0, or leave the example out; its lists "
+                "may be too short"
+            )
         return self.worlds[chosen]
 
     def entropy(
@@ -87,6 +100,11 @@ class Enumerated(nn.Module):
         log_given = self._given(log_probs, y).log_softmax(1)
         # where: 0 log 0 is 0, and so is its gradient.
         return -(log_given.exp() * log_given.masked_fill(log_given == -torch.inf, 0.0)).sum(1)
+
+    @property
+    def cells(self) -> int:
+        """How many numbers a draw holds for each row."""
+        return len(self.worlds)
 
     def possible(self, y: Int[Tensor, "rows dimensions"]) -> Bool[Tensor, " rows"]:
         """Whether any world gives the outputs."""

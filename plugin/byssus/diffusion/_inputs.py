@@ -12,8 +12,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from byssus.diffusion.program import WorldProgram
-from byssus.domains import List
-from byssus.errors import ProbabilityError, ShapeError, listed
+from byssus.domains import List, Tuple
+from byssus.errors import DomainError, ProbabilityError, ShapeError, listed
 
 __all__ = ["batch_size", "mask_of", "normalized", "select"]
 
@@ -54,6 +54,8 @@ def normalized(
         )
     if not answer.is_floating_point():
         raise ShapeError(f"the unmasking model gave {answer.dtype}: give floating point logits")
+    # Noise, times and sums over worlds need more digits than half precision has.
+    answer = answer.to(torch.promote_types(answer.dtype, torch.float32))
     if same:
         log_probs: Tensor = answer.reshape(rows, len(widths), widths[0]).log_softmax(-1).flatten(1)
     else:
@@ -78,6 +80,15 @@ def mask_of(
     if isinstance(lengths, Tensor) and lengths.dtype == torch.bool:
         if tuple(lengths.shape) != (batch, columns):
             raise ShapeError(f"a mask of shape {tuple(lengths.shape)}: expected {(batch, columns)}")
+        whole = Tuple(*program.domains)
+        for row in torch.unique(lengths, dim=0).tolist():
+            try:
+                whole.decode([int(there) - 1 for there in row])
+            except DomainError as error:
+                raise ShapeError(
+                    f"the mask {row} is that of no world: only lists end, and all at their end: "
+                    f"{error}"
+                ) from None
         return lengths
     domains = dict(zip(program.names, program.domains, strict=True))
     lists = {name: domain for name, domain in domains.items() if isinstance(domain, List)}
@@ -88,6 +99,11 @@ def mask_of(
                 "lengths={name: lengths} for each"
             )
         lengths = dict.fromkeys(lists, lengths)
+    if not isinstance(lengths, Mapping):
+        raise ShapeError(
+            f"lengths of type {type(lengths).__name__}: give a tensor (batch,), or one by the name "
+            "of each list"
+        )
     unknown = lengths.keys() - lists.keys()
     if unknown:
         raise ShapeError(f"lengths of {listed(sorted(unknown))}: the lists are {listed(lists)}")
@@ -98,6 +114,8 @@ def mask_of(
             parts.append(torch.ones(batch, len(domain.widths), dtype=torch.bool))
             continue
         assert isinstance(domain, List)
+        if not isinstance(given, Tensor) or given.is_floating_point():
+            raise ShapeError(f"lengths of {name}: give a tensor of {batch} integers")
         wrong = (given < domain.min_length) | (given > domain.max_length)
         if tuple(given.shape) != (batch,) or bool(wrong.any()):
             raise ShapeError(
@@ -133,4 +151,5 @@ def select(e: Any, rows: Tensor) -> Any:
         return e.index_select(0, rows.to(e.device))
     if isinstance(e, Mapping):
         return {name: select(part, rows) for name, part in e.items()}
-    return type(e)(select(part, rows) for part in e)
+    parts = [select(part, rows) for part in e]
+    return type(e)(*parts) if hasattr(e, "_fields") else type(e)(parts)

@@ -88,6 +88,11 @@ class Sampled(nn.Module):
             "entropy='unconditional', or declare outputs and budgets that allow it"
         )
 
+    @property
+    def cells(self) -> int:
+        """How many numbers a draw holds for each row."""
+        return self.candidates * sum(self.program.widths)
+
     def possible(self, y: Int[Tensor, "rows dimensions"]) -> Bool[Tensor, " rows"]:
         """True: which outputs are possible is not known without running all worlds."""
         return torch.ones(len(y), dtype=torch.bool, device=y.device)

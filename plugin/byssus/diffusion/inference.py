@@ -61,6 +61,10 @@ class Inference(Protocol):
     ) -> Float[Tensor, " rows"]:
         """The entropy, in nats, of the model's distribution over the worlds that give them."""
 
+    @property
+    def cells(self) -> int:
+        """How many numbers a draw holds for each row."""
+
     def possible(self, y: Int[Tensor, "rows dimensions"]) -> Bool[Tensor, " rows"]:
         """Whether any world gives the outputs."""
 

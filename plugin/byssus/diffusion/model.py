@@ -26,11 +26,12 @@ from byssus.errors import (
     ByssusError,
     CompilationLimit,
     EmptyBatchError,
+    ShapeError,
     TargetError,
     listed,
 )
 from byssus.store import Store
-from byssus.worlds import number_worlds
+from byssus.worlds import check_sampling, number_worlds
 
 __all__ = ["Losses", "MaskedDiffusion"]
 
@@ -163,9 +164,13 @@ class MaskedDiffusion(nn.Module):
         if steps is not None:
             _count("steps", steps, 1, "all masks must be gone in the end")
         for name, weight in {"gamma_c": gamma_c, "gamma_y": gamma_y, "gamma_h": gamma_h}.items():
-            if not 0 <= weight < float("inf"):
+            if not isinstance(weight, int | float) or not 0 <= weight < float("inf"):
                 raise ByssusError(f"{name}={weight!r}: give a weight of 0 or more")
-        if not 0 < beta < float("inf"):
+        check_sampling(1, generator)
+        for name, network in {"unmasking_model": unmasking_model, "encoder": encoder}.items():
+            if not callable(network) and (encoder is not None or name != "encoder"):
+                raise ByssusError(f"{name}={network!r}: give a network, or another callable")
+        if not isinstance(beta, int | float) or not 0 < beta < float("inf"):
             raise ByssusError(f"beta={beta!r}: give a number above 0")
         self.unmasking_model = unmasking_model
         self.encoder = encoder
@@ -234,6 +239,7 @@ class MaskedDiffusion(nn.Module):
             TargetError: a label that the output does not have, or that no world gives.
             ShapeError, ProbabilityError: the network's output has another shape, or holds NaN.
         """
+        check_sampling(1, generator)
         generator = generator or self.generator
         e, batch = self._encode(x)
         y = self._labels(y, batch)
@@ -284,6 +290,7 @@ class MaskedDiffusion(nn.Module):
             ByssusError: the program is sampled, so that the posterior's entropy is not known.
         """
         _count("samples", samples, 2, "the standard error needs several")
+        check_sampling(1, generator)
         if isinstance(self.inference, Sampled):
             raise ByssusError(
                 "the bound needs the entropy of the posterior, and that a program that is "
@@ -380,16 +387,27 @@ class MaskedDiffusion(nn.Module):
         generator: torch.Generator | None,
     ) -> Tensor:
         _count("n", n, 1, "worlds for each input")
-        if steps is not None:
-            _count("steps", steps, 1, "all masks must be gone in the end")
+        check_sampling(1, generator)
+        generator = generator or self.generator
+        steps = self.steps if steps is None else steps
+        _count("steps", 1 if steps is None else steps, 1, "all masks must be gone in the end")
         with torch.no_grad():
             e, batch = self._encode(x)
             codes = None if y is None else self._labels(y, batch)
             start = self._start(batch, lengths)
             first = self.log_probs(e, start)
-            return self._generate(
-                e, first, start, n, codes, steps or self.steps, generator or self.generator
-            )
+            # What is drawn for an example takes so many numbers; memory is not to grow with all.
+            cells = n * max(first.shape[1], 0 if codes is None else self.inference.cells)
+            every = torch.arange(batch, device=first.device)
+            parts = torch.split(every, max(1, _CELLS // cells))
+            if len(parts) == 1:
+                return self._generate(e, first, start, n, codes, steps, generator)
+            drawn = []
+            for rows in parts:
+                labels = None if codes is None else codes[rows]
+                given = select(e, rows), first[rows], start[rows]
+                drawn.append(self._generate(*given, n, labels, steps, generator))
+            return torch.cat(drawn)
 
     def _generate(
         self,
@@ -473,11 +491,10 @@ class MaskedDiffusion(nn.Module):
             example, state = distinct[:, 0], distinct[:, 1:]
         else:
             number = torch.arange(rows, device=state.device)
+        size = max(_ROWS, batch)  # as many as the caller gave can be done at once
         parts = [
             self.log_probs(select(e, some), part)
-            for some, part in zip(
-                torch.split(example, _ROWS), torch.split(state, _ROWS), strict=True
-            )
+            for some, part in zip(torch.split(example, size), torch.split(state, size), strict=True)
         ]
         return torch.cat(parts), number
 
@@ -492,7 +509,20 @@ class MaskedDiffusion(nn.Module):
             x: the inputs.
             c_t: partly masked concepts; -1 for padding.
         """
-        e, _ = self._encode(x)
+        e, batch = self._encode(x)
+        shape = (batch, len(self.widths))
+        if tuple(c_t.shape) != shape or c_t.dtype != torch.int64:
+            raise ShapeError(
+                f"c_t of shape {tuple(c_t.shape)} and {c_t.dtype}: give int64 of shape {shape}"
+            )
+        wrong = (c_t < -1) | (c_t > self._tokens)
+        if bool(wrong.any()):
+            row, column = wrong.nonzero()[0].tolist()
+            raise ShapeError(
+                f"c_t is {int(c_t[row, column])} in row {row}, column {column}: give the position "
+                f"of a value, below {self.widths[column]}, the mask token, {self.widths[column]}, "
+                "or -1 for padding"
+            )
         return self.log_probs(e, c_t).exp()
 
     def log_probs(self, e: Any, c_t: Int[Tensor, "rows columns"]) -> Float[Tensor, "rows literals"]:
@@ -635,8 +665,11 @@ _LOG_MISSED = torch.tensor(1e-8).log().item()
 _FEW = 256
 """Up to so many worlds a table is faster than a circuit."""
 
-_ROWS = 16_384
-"""So many states are given to a network at once."""
+_ROWS = 1024
+"""So many states are given to a network at once, whose inputs and features may be large."""
+
+_CELLS = 20_000_000
+"""So many numbers are held at once where worlds are drawn."""
 
 
 def _inference(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate
 from typing import Any, Protocol, runtime_checkable
@@ -16,7 +16,7 @@ from torch import Tensor
 from byssus._calls import Failure
 from byssus.blackbox import BlackBox, blackbox
 from byssus.domains import Discrete, Domain, List, Permutation, Tuple, typed
-from byssus.errors import ByssusError, DomainError, TargetError, listed
+from byssus.errors import ByssusError, DomainError, ShapeError, TargetError, listed
 from byssus.formula import Formula
 from byssus.worlds import number_worlds
 
@@ -47,18 +47,27 @@ class WorldProgram:
     names: tuple[str, ...]
     domains: tuple[Domain, ...]
     dimensions: tuple[tuple[Hashable, ...], ...]
-    run: Callable[[Int[Tensor, "rows columns"]], Int[Tensor, "rows dimensions"]]
-    formula: Formula | None = None
+    run: Callable[[Int[Tensor, "rows columns"]], Int[Tensor, "rows dimensions"]] = field(repr=False)
+    formula: Formula | None = field(default=None, repr=False)
     own_widths: tuple[int, ...] = ()
-    own: Callable[[], Float[Tensor, " own"]] | None = None
+    own: Callable[[], Float[Tensor, " own"]] | None = field(default=None, repr=False)
     output: Domain | None = None
     tabulates: bool = True
 
     def __post_init__(self) -> None:
+        if len(self.names) != len(self.domains):
+            raise DomainError(
+                f"{len(self.names)} names for {len(self.domains)} domains: give one each"
+            )
         if not self.dimensions:
             raise ByssusError(
                 "a program without output dimensions: declare its outputs, as in "
                 "blackbox(..., output=Integer(0, 18))"
+            )
+        if not self.domains:
+            raise ByssusError(
+                "a program without concepts: declare what a network predicts, an nn(...) of "
+                "ProbLog or an input mapping of Scallop"
             )
         for name, domain in zip(self.names, self.domains, strict=True):
             if domain.permuted:
@@ -106,7 +115,25 @@ class WorldProgram:
     def outputs(self, worlds: Int[Tensor, "*rows columns"]) -> Int[Tensor, "*rows dimensions"]:
         """What worlds give, each distinct one evaluated once."""
         number, distinct = number_worlds(worlds, self.widths)
-        return self.run(distinct).to(worlds.device)[number]
+        codes = self.run(distinct)
+        shape = (len(distinct), len(self.dimensions))
+        if (
+            not isinstance(codes, Tensor)
+            or tuple(codes.shape) != shape
+            or codes.dtype.is_floating_point
+        ):
+            raise ShapeError(
+                f"the program's run gave {_shape_of(codes)} for {len(distinct)} worlds: give "
+                f"integers of shape {shape}, the position of each dimension's value"
+            )
+        high = codes.cpu() >= torch.tensor(self.sizes)
+        if bool(high.any()):
+            row, d = high.nonzero()[0].tolist()
+            raise DomainError(
+                f"the program's run gave position {int(codes[row, d])} in dimension {d} of the "
+                f"output, which has {self.sizes[d]} values: give 0 to {self.sizes[d] - 1}, or -1"
+            )
+        return codes.to(worlds.device)[number]
 
     def value(self, codes: Sequence[int]) -> Hashable:
         """An output's value: of its one dimension, or a tuple."""
@@ -130,6 +157,8 @@ class WorldProgram:
         """
         if isinstance(target, Tensor):
             return self._tensor_targets(target)
+        if not isinstance(target, Iterable):
+            raise TargetError(f"targets {target!r}: give a tensor or a sequence, one an example")
         if self.output is not None:
             try:
                 encoded = [self.output.encode(value) for value in target]
@@ -139,7 +168,8 @@ class WorldProgram:
             codes = codes.reshape(len(encoded), len(self.sizes))
             absent = torch.tensor([size - 1 for size in self.sizes])
             return torch.where(codes < 0, absent, codes)
-        rows = [[value] if len(self.dimensions) == 1 else list(value) for value in target]
+        several = len(self.dimensions) > 1
+        rows = [list(v) if several and isinstance(v, Iterable) else [v] for v in target]
         return torch.tensor(
             [self._row(i, row) for i, row in enumerate(rows)], dtype=torch.int64
         ).reshape(len(rows), len(self.dimensions))
@@ -204,6 +234,12 @@ class HasWorldProgram(Protocol):
         """The program as a function from worlds."""
 
 
+def _shape_of(codes: object) -> str:
+    if isinstance(codes, Tensor):
+        return f"{codes.dtype} of shape {tuple(codes.shape)}"
+    return f"a {type(codes).__name__}"
+
+
 class _Absent:
     """The value of a list's entry beyond its end."""
 
@@ -232,25 +268,34 @@ def as_world_program(
         ByssusError: the program has no declared output, or is none.
     """
     given = None if concepts is None else _named(concepts)
+    box = program if isinstance(program, BlackBox) else None
     if isinstance(program, WorldProgram):
         found = program
     elif isinstance(program, HasWorldProgram):
         found = program.world_program()
-    elif isinstance(program, BlackBox):
-        found = _of_blackbox(program, given)
+    elif box is not None:
+        found = _of_blackbox(box, given)
     elif callable(program) and given is not None:
         if outputs is None:
             raise ByssusError(
                 f"{getattr(program, '__name__', program)!r} is a plain function: give the domain "
                 "of its output, outputs=Integer(0, 18), or declare it with @blackbox"
             )
-        found = _of_blackbox(blackbox(*given.values(), output=outputs)(program), given)
+        box = blackbox(*given.values(), output=outputs)(program)
+        found = _of_blackbox(box, given)
     else:
         raise ByssusError(
             f"{program!r} is no program: give a black box, a Scallop module, a ProbLog Program, or "
             "a function together with `concepts` and `outputs`"
         )
     if given is not None:
+        named = tuple(given) if isinstance(concepts, Mapping) else found.names
+        own = found.names if box is None else _arguments(box)
+        if named != own and sorted(named) == sorted(own):
+            raise DomainError(
+                f"concepts in the order {listed(named)}, and those of the program are "
+                f"{listed(own)}: give them in the program's"
+            )
         _check(found, given)
     return found
 
@@ -258,6 +303,8 @@ def as_world_program(
 def _named(concepts: Domain | Sequence[Domain] | Mapping[str, Domain]) -> dict[str, Domain]:
     if isinstance(concepts, Domain):
         concepts = [concepts]
+    if not isinstance(concepts, Iterable):
+        raise DomainError(f"concepts={concepts!r}: give domains, as [Integer(0, 9), Boolean()]")
     if not isinstance(concepts, Mapping):
         concepts = {f"c{i}": domain for i, domain in enumerate(concepts)}
     for name, domain in concepts.items():
@@ -273,6 +320,16 @@ def _check(program: WorldProgram, given: Mapping[str, Domain]) -> None:
             f"concepts of widths {widths} for a program over concepts of widths "
             f"{program.concept_widths}, {listed(program.column_names)}: their domains do not fit"
         )
+    ours, theirs = (
+        [symbols for domain in domains for symbols in _symbols(domain)]
+        for domains in (given.values(), program.domains)
+    )
+    for column, name in enumerate(program.column_names):
+        if ours[column] != theirs[column]:
+            raise DomainError(
+                f"the concept {name} has the values {listed(ours[column])} in `concepts`, and "
+                f"{listed(theirs[column])} in the program: give it the program's domain"
+            )
 
 
 def _of_blackbox(box: BlackBox, given: Mapping[str, Domain] | None) -> WorldProgram:

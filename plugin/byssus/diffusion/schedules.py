@@ -93,7 +93,7 @@ def as_schedule(schedule: str | Schedule) -> Schedule:
     """A schedule by its name, or as it is."""
     if isinstance(schedule, Schedule):
         return schedule
-    if schedule not in _NAMED:
+    if not isinstance(schedule, str) or schedule not in _NAMED:
         raise ByssusError(
             f"schedule={schedule!r}: there are {', '.join(map(repr, _NAMED))}; or give an object "
             "with the methods masked(t) and rate(t)"

@@ -8,7 +8,7 @@ import os
 import secrets
 import time
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from byssus.errors import ByssusError, EmptyBatchError, ShapeError
+from byssus.worlds import check_sampling
 
 __all__ = ["Epoch", "train"]
 
@@ -97,8 +98,13 @@ def train(
     for name, value in {"epochs": epochs, "batch_size": batch_size, "every": every}.items():
         if type(value) is not int or value < 1:
             raise ByssusError(f"{name}={value!r}: give a whole number, 1 or more")
+    check_sampling(1, generator)
     count = _count(x, y, lengths)
     if optimizer is None:
+        if next(model.parameters(), None) is None:
+            raise ByssusError(
+                f"{type(model).__name__} has no parameters to train: its network is to be a module"
+            )
         optimizer = torch.optim.RAdam(model.parameters(), lr=1e-4)
     if generator is None:
         generator = getattr(model, "generator", None)
@@ -188,6 +194,8 @@ def _tensors(data: Any) -> list[Tensor]:
 
 def _count(x: Any, y: Any, lengths: Any) -> int:
     """The number of examples, which everything has."""
+    if not isinstance(y, Sized) or (isinstance(y, Tensor) and not y.dim()):
+        raise ShapeError(f"targets {y!r}: give a tensor or a sequence, one an example")
     counts = [len(tensor) for tensor in _tensors(x)]
     given = [len(tensor) for tensor in _tensors(lengths)]
     if not counts or set(counts + given) != {len(y)}:
