@@ -238,6 +238,8 @@ class MaskedDiffusion(nn.Module):
         Raises:
             TargetError: a label that the output does not have, or that no world gives.
             ShapeError, ProbabilityError: the network's output has another shape, or holds NaN.
+            ProbabilityError: an example of which no world that is possible gives the label, as
+                where logits are -inf, or a list is too short.
         """
         check_sampling(1, generator)
         generator = generator or self.generator
