@@ -277,6 +277,7 @@ def test_the_programs_own_facts() -> None:
     )
     network = Network((2,), seed=1)
     model = MaskedDiffusion(network, program=program)
+    assert model.weighting == "paper"  # a likelihood below 1 when nothing is masked, times 1/t
     x = torch.zeros(1, 2, dtype=torch.float64)
     state = model.log_probs(x, torch.tensor([[2]]))
     p = state.exp()[0, 1]

@@ -96,7 +96,9 @@ class MaskedDiffusion(nn.Module):
             column is unmasked in each (first hitting).
         schedule: "linear", "cosine", "geometric" or a `Schedule`.
         weighting: "code", as published: 1/t (with the linear schedule) for both losses; "paper":
-            1/t for the concepts, 1 for the outputs, which makes the loss a bound.
+            1/t for the concepts, 1 for the outputs, which makes the loss a bound; "auto": "code",
+            but "paper" where the program has uncertain facts of its own, since the likelihood that
+            they leave open, when nothing is masked any more, times 1/t has no finite mean.
         entropy: "conditional" on the label, "unconditional", or "auto": conditional where the
             program is not sampled.
         inference: "exact" insists on a table or circuit, "sampled" on samples.
@@ -144,7 +146,7 @@ class MaskedDiffusion(nn.Module):
         candidates: int = 1024,
         steps: int | None = None,
         schedule: str | Schedule = "linear",
-        weighting: str = "code",
+        weighting: str = "auto",
         entropy: str = "auto",
         inference: str = "auto",
         nodes: int | None = 5_000_000,
@@ -156,7 +158,7 @@ class MaskedDiffusion(nn.Module):
         super().__init__()
         if program is None:
             raise ByssusError("program=None: give the program that the concepts are learned from")
-        _one_of("weighting", weighting, ("code", "paper"))
+        _one_of("weighting", weighting, ("auto", "code", "paper"))
         _one_of("entropy", entropy, ("auto", "conditional", "unconditional"))
         _one_of("inference", inference, ("auto", "exact", "sampled"))
         _count("samples", samples, 2, "leaving one out needs another")
@@ -182,6 +184,8 @@ class MaskedDiffusion(nn.Module):
         self.steps = steps
         self.schedule = as_schedule(schedule)
         self.weighting = weighting
+        if weighting == "auto":
+            self.weighting = "code" if self.program.own is None else "paper"
         self.generator = generator
         limits = {"nodes": nodes, "seconds": seconds, "memory": memory, "store": store}
         self.inference = _inference(self.program, inference, limits, (samples, candidates, beta))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import math
 import os
-import secrets
 import time
 import zipfile
 from collections.abc import Callable, Mapping, Sequence, Sized
@@ -302,11 +301,11 @@ def _save(
         "optimizer": optimizer.state_dict(),
         "random": random.get(),
     }
-    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    temporary = path.with_name(f".{path.name}.tmp")  # a kill leaves no more than one
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with temporary.open("xb") as file:
+            with temporary.open("wb") as file:
                 torch.save(content, file)
                 file.flush()
                 os.fsync(file.fileno())
