@@ -250,17 +250,12 @@ class MaskedDiffusion(nn.Module):
         e, batch = self._encode(x)
         y = self._labels(y, batch)
         start = self._start(batch, lengths)
-        exists = start >= 0
         first = self.log_probs(e, start)
         with torch.no_grad():
             world = self._generate(e, first, start, 1, y, self.steps, generator)[:, 0]
-            t = 1 - uniform((batch,), first, generator)  # never 0
-            share = self.schedule.masked(t)
-            hidden = uniform(start.shape, first, generator) < share[:, None]
-            state = torch.where(hidden & exists, self._tokens, world)
+            state, share, rate = self._masked(world, first, generator)
         log_probs = self.log_probs(e, state)
-        count = exists.sum(1).clamp_min(1)
-        rate = self.schedule.rate(t)
+        count = (start >= 0).sum(1).clamp_min(1)
         weight = rate / share
         concepts = weight * self._unmasking(log_probs, world).sum(1) / count
         likely = self.inference.log_likelihoods(self._with_own(log_probs), y, generator)
@@ -307,22 +302,28 @@ class MaskedDiffusion(nn.Module):
             e, batch = self._encode(x)
             y = self._labels(y, batch)
             start = self._start(batch, lengths)
-            exists = start >= 0
             first = self.log_probs(e, start)
             found = []
             for _ in range(samples):
                 log_q: list[Tensor] = []
                 world = self._generate(e, first, start, 1, y, None, generator, log_q)[:, 0]
-                t = 1 - uniform((batch,), first, generator)
-                share, rate = self.schedule.masked(t), self.schedule.rate(t)
-                hidden = uniform(start.shape, first, generator) < share[:, None]
-                log_probs = self.log_probs(e, torch.where(hidden & exists, self._tokens, world))
+                state, share, rate = self._masked(world, first, generator)
+                log_probs = self.log_probs(e, state)
                 concepts = self._unmasking(log_probs, world).sum(1)
                 likely = self.inference.log_likelihoods(self._with_own(log_probs), y, generator)
                 log_posterior = torch.stack(log_q).sum(0)
                 found.append(rate / share * concepts - rate * likely.sum(1) + log_posterior)
             estimates = torch.stack(found)
         return estimates.mean(0), estimates.std(0) / samples**0.5
+
+    def _masked(
+        self, world: Tensor, like: Tensor, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Worlds masked at a random time; the share that is masked then, and its rate."""
+        t = 1 - uniform((len(world),), like, generator)  # never 0
+        share, rate = self.schedule.masked(t), self.schedule.rate(t)
+        hidden = uniform(world.shape, like, generator) < share[:, None]
+        return torch.where(hidden & (world >= 0), self._tokens, world), share, rate
 
     def _entropy(self, first: Tensor, y: Tensor) -> Float[Tensor, " batch"]:
         if self.gamma_h == 0:
