@@ -118,4 +118,4 @@ def test_a_short_run_learns() -> None:
 @pytest.mark.slow
 def test_paths_are_learned() -> None:
     found = scripts.result(FOLDER / "train.py", "--short")
-    assert found["paths"] > 0.95
+    assert found["paths"] > 0.9
