@@ -393,6 +393,10 @@ def check_worlds(case: Case) -> None:
     program, _ = build(case, oracle, provenance="nesydm")
     if program is None:
         return
+    if not program.instances:
+        with pytest.raises(ByssusError, match="a program without concepts"):
+            program.world_program()
+        return
     world_program = program.world_program()
     worlds = all_worlds(world_program)
     codes = world_program.run(worlds)
