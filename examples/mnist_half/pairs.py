@@ -9,6 +9,7 @@ import argparse
 import json
 import math
 import sys
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -32,10 +33,22 @@ TRAIN, VALIDATION, TEST = 420, 120, 60
 
 @dataclass(frozen=True)
 class Task:
-    """So many digits, from 0 on, and the ordered pairs of them that are seen in training."""
+    """So many digits, from 0 on, and the ordered pairs of them that are seen in training.
+
+    Where it is balanced, the pairs to train on have each sum as often, not each kind of pair.
+    """
 
     digits: int
     seen: tuple[tuple[int, int], ...]
+    balanced: bool = False
+
+    def counts(self, count: int) -> list[int]:
+        """Of each kind of pair how many to train on, `count` on the average."""
+        if not self.balanced:
+            return [count] * len(self.seen)
+        kinds = Counter(map(sum, self.seen))
+        each = count * len(self.seen) / len(kinds)
+        return [round(each / kinds[sum(pair)]) for pair in self.seen]
 
     @property
     def unseen(self) -> tuple[tuple[int, int], ...]:
@@ -58,19 +71,22 @@ def splits(task: Task, folder: Path | None, count: int = TRAIN, seed: int = 0) -
     training, testing = mnist(folder)
     generator = torch.Generator().manual_seed(seed)
     return {
-        "train": draw(training, task.seen, count, generator),
-        "validation": draw(training, task.seen, VALIDATION, generator),
-        "test": draw(testing, task.seen, TEST, generator),
-        "unseen pairs": draw(testing, task.unseen, TEST, generator),
+        "train": draw(training, task.seen, task.counts(count), generator),
+        "validation": draw(training, task.seen, [VALIDATION] * len(task.seen), generator),
+        "test": draw(testing, task.seen, [TEST] * len(task.seen), generator),
+        "unseen pairs": draw(testing, task.unseen, [TEST] * len(task.unseen), generator),
     }
 
 
 def draw(
-    source: Digits, kinds: tuple[tuple[int, int], ...], count: int, generator: torch.Generator
+    source: Digits,
+    kinds: tuple[tuple[int, int], ...],
+    counts: list[int],
+    generator: torch.Generator,
 ) -> Pairs:
     """So many of each kind of pair; an image is any of its digit's, drawn with replacement."""
     images, labels = source
-    digits = torch.tensor(kinds).repeat_interleave(count, 0)
+    digits = torch.tensor(kinds).repeat_interleave(torch.tensor(counts), 0)
     chosen = torch.empty_like(digits)
     for digit in digits.unique().tolist():
         candidates = (labels == digit).nonzero().squeeze(1)
@@ -78,6 +94,14 @@ def draw(
         drawn = torch.randint(len(candidates), (int(places.sum()),), generator=generator)
         chosen[places] = candidates[drawn]
     return Pairs(images[chosen], digits, digits.sum(1))
+
+
+def balanced(pairs: Pairs) -> Pairs:
+    """The examples of each sum so many times that all sums are as frequent."""
+    counts = torch.bincount(pairs.sums)
+    times = (counts.max() / counts[pairs.sums]).round().long()
+    rows = torch.arange(len(pairs.sums)).repeat_interleave(times)
+    return Pairs(pairs.images[rows], pairs.digits[rows], pairs.sums[rows])
 
 
 class Dropout(nn.Module):
@@ -182,7 +206,7 @@ def main(task: Task, what: str, epochs: int) -> None:
     parser.add_argument("--shortcuts", action="store_true", help="how the model shares its belief")
     parser.add_argument("--checkpoint", type=Path, help="a file: go on from there, if it exists")
     parser.add_argument("--every", type=int, default=25, help="epochs from one report to the next")
-    parser.add_argument("--short", action="store_true", help="15 epochs: a minute")
+    parser.add_argument("--short", action="store_true", help="15 epochs")
     parser.add_argument("--json", action="store_true", help="end with the result as a JSON line")
     options = parser.parse_args()
     if options.mnist is None and not options.short:
@@ -194,6 +218,7 @@ def main(task: Task, what: str, epochs: int) -> None:
     torch.manual_seed(options.seed)
     generator = torch.Generator().manual_seed(options.seed)
     data = splits(task, options.mnist, options.pairs)
+    training = balanced(data["train"]) if task.balanced else data["train"]
 
     @blackbox(
         Integer(0, task.digits - 1),
@@ -225,8 +250,8 @@ def main(task: Task, what: str, epochs: int) -> None:
 
     history = train(
         model,
-        data["train"].images,
-        data["train"].sums,
+        training.images,
+        training.sums,
         epochs=options.epochs,
         batch_size=16,
         optimizer=torch.optim.RAdam(model.parameters(), lr=9e-5),
@@ -244,6 +269,6 @@ def main(task: Task, what: str, epochs: int) -> None:
         print(shortcuts(add, test.digits, model, x=test.images, generator=generator))
     if options.json:
         settings = {name: vars(options)[name] for name in ("model", "epochs", "seed")}
-        steps = math.ceil(len(data["train"].sums) / 16)
+        steps = math.ceil(len(training.sums) / 16)
         speed = 1000 * median(epoch.seconds for epoch in history) / steps
         print(json.dumps({**settings, "milliseconds a step": round(speed, 2), **result}))

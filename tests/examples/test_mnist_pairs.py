@@ -68,9 +68,14 @@ def test_splits(name: str, sizes: list[int], digits: Path) -> None:
     seen, unseen = set(task.seen), set(task.unseen)
     assert seen.isdisjoint(unseen)
     assert seen | unseen == set(product(range(task.digits), repeat=2))
-    kinds = [seen, seen, seen, unseen]
-    for part, count, kind in zip(found.values(), [420, 120, 60, 60], kinds, strict=True):
-        assert Counter(map(tuple, part.digits.tolist())) == dict.fromkeys(kind, count)
+    # Of Even-Odd's kinds of pairs, half have the sum 10; the paper's loaders balance the sums.
+    often = dict.fromkeys(seen, 420)
+    if name == "mnist_even_odd":
+        often = {pair: 280 if sum(pair) == 10 else 560 for pair in seen}
+        assert Counter(found["train"].sums.tolist()) == dict.fromkeys((6, 10, 12), 2240)
+    rest = [dict.fromkeys(*some) for some in ((seen, 120), (seen, 60), (unseen, 60))]
+    for part, counts in zip(found.values(), [often, *rest], strict=True):
+        assert Counter(map(tuple, part.digits.tolist())) == counts
         assert torch.equal(part.sums, part.digits.sum(1))
         assert part.images.shape == (len(part.sums), 2, 1, 28, 28)
         assert part.images.min() >= 0
@@ -78,6 +83,26 @@ def test_splits(name: str, sizes: list[int], digits: Path) -> None:
     assert torch.equal(found["train"].images, pairs.splits(task, digits)["train"].images)
     again = pairs.splits(task, digits, seed=1)["train"].images
     assert not torch.equal(found["train"].images, again)
+
+
+def test_even_odd_is_balanced(digits: Path) -> None:
+    task = script("mnist_even_odd")["TASK"]
+    assert task.balanced
+    pairs = sys.modules["pairs"]
+    part = pairs.splits(task, digits, 10)["train"]
+    found = pairs.balanced(part)
+    assert Counter(part.sums.tolist()) == {6: 40, 10: 80, 12: 40}
+    assert Counter(found.sums.tolist()) == {6: 80, 10: 80, 12: 80}
+    times = Counter(
+        (image.numpy().tobytes(), s)
+        for image, s in zip(found.images, found.sums.tolist(), strict=True)
+    )
+    once = Counter(
+        (image.numpy().tobytes(), s)
+        for image, s in zip(part.images, part.sums.tolist(), strict=True)
+    )
+    assert times == {key: count * (1 if key[1] == 10 else 2) for key, count in once.items()}
+    assert torch.equal(found.sums, found.digits.sum(1))
 
 
 def test_images_are_of_their_digits(digits: Path) -> None:
