@@ -96,14 +96,6 @@ def draw(
     return Pairs(images[chosen], digits, digits.sum(1))
 
 
-def balanced(pairs: Pairs) -> Pairs:
-    """The examples of each sum so many times that all sums are as frequent."""
-    counts = torch.bincount(pairs.sums)
-    times = (counts.max() / counts[pairs.sums]).round().long()
-    rows = torch.arange(len(pairs.sums)).repeat_interleave(times)
-    return Pairs(pairs.images[rows], pairs.digits[rows], pairs.sums[rows])
-
-
 class Dropout(nn.Module):
     """Dropout of a half, by random bits: on CPUs torch's own takes a third of a training step."""
 
@@ -218,7 +210,7 @@ def main(task: Task, what: str, epochs: int) -> None:
     torch.manual_seed(options.seed)
     generator = torch.Generator().manual_seed(options.seed)
     data = splits(task, options.mnist, options.pairs)
-    training = balanced(data["train"]) if task.balanced else data["train"]
+    training = data["train"]
 
     @blackbox(
         Integer(0, task.digits - 1),

@@ -85,26 +85,6 @@ def test_splits(name: str, sizes: list[int], digits: Path) -> None:
     assert not torch.equal(found["train"].images, again)
 
 
-def test_even_odd_is_balanced(digits: Path) -> None:
-    task = script("mnist_even_odd")["TASK"]
-    assert task.balanced
-    pairs = sys.modules["pairs"]
-    part = pairs.splits(task, digits, 10)["train"]
-    found = pairs.balanced(part)
-    assert Counter(part.sums.tolist()) == {6: 40, 10: 80, 12: 40}
-    assert Counter(found.sums.tolist()) == {6: 80, 10: 80, 12: 80}
-    times = Counter(
-        (image.numpy().tobytes(), s)
-        for image, s in zip(found.images, found.sums.tolist(), strict=True)
-    )
-    once = Counter(
-        (image.numpy().tobytes(), s)
-        for image, s in zip(part.images, part.sums.tolist(), strict=True)
-    )
-    assert times == {key: count * (1 if key[1] == 10 else 2) for key, count in once.items()}
-    assert torch.equal(found.sums, found.digits.sum(1))
-
-
 def test_images_are_of_their_digits(digits: Path) -> None:
     task = script("mnist_half")["TASK"]
     pairs = sys.modules["pairs"]
