@@ -11,4 +11,4 @@ PAIRS = ((0, 6), (2, 8), (4, 6), (4, 8), (1, 5), (3, 7), (1, 9), (3, 9))
 TASK = Task(10, tuple(pair for a, b in PAIRS for pair in ((a, b), (b, a))), balanced=True)
 
 if __name__ == "__main__":
-    main(TASK, __doc__, epochs=300)
+    main(TASK, __doc__, epochs=500)
