@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 from typing import Any, NamedTuple
 
 import pytest
@@ -309,6 +310,29 @@ def test_more_columns_than_an_integer_can_number() -> None:
     worlds = model.sample(torch.zeros(2, 1), 5)
     assert worlds.shape == (2, 5, n)
     assert float(model.loss(torch.zeros(2, 1), [True, False])) > 0
+
+
+class Given(nn.Module):
+    """Logits that are the input."""
+
+    def forward(self, x: Tensor, c_t: Tensor) -> Tensor:
+        return x
+
+
+def test_a_whole_model_can_be_pickled() -> None:
+    words = List(Discrete("ab"), 2)
+    again = blackbox(words, output=words)(tuple)
+    model = MaskedDiffusion(Given(), program=again, gamma_h=0.0)
+    copy = pickle.loads(pickle.dumps(model))
+    x = torch.randn(3, 2, 2)
+    targets = [("a",), (), ("b", "a")]
+    lengths = torch.tensor([1, 0, 2])
+    first, second = (
+        m.loss(x, targets, lengths, torch.Generator().manual_seed(0)) for m in (model, copy)
+    )
+    assert torch.equal(first, second)
+    worlds = copy.predict(x, 20, lengths=lengths)
+    assert [len(word) for word in worlds.outputs] == [1, 0, 2]  # type: ignore[arg-type]
 
 
 def test_device(device: torch.device) -> None:

@@ -246,6 +246,9 @@ class _Absent:
     def __repr__(self) -> str:
         return "absent"
 
+    def __reduce__(self) -> str:
+        return "_ABSENT"  # there is one
+
 
 _ABSENT = _Absent()
 
@@ -340,26 +343,35 @@ def _of_blackbox(box: BlackBox, given: Mapping[str, Domain] | None) -> WorldProg
             "and a diffusion model needs one of finite dimensions: give output=Integer(0, 18), or "
             "a Tuple of the dimensions' domains"
         )
-    domain = Tuple(*box.inputs)
-    parts = _symbols(output)
-
-    def run(worlds: Tensor) -> Tensor:
-        # Without the checks of `decode` and `encode`: worlds and checked outcomes pass them.
-        outcomes = box.caller.evaluate([domain._decode(tuple(row)) for row in worlds.tolist()])
-        rows = []
-        for outcome in outcomes:
-            if isinstance(outcome, Failure):
-                rows.append([-1] * len(parts))
-                continue
-            codes = output._encode(outcome)
-            rows.append([c if c >= 0 else len(p) - 1 for c, p in zip(codes, parts, strict=True)])
-        return torch.tensor(rows, dtype=torch.int64).reshape(len(rows), len(parts))
-
+    dimensions = tuple(_symbols(output))
+    run = _Calls(box, Tuple(*box.inputs), output, tuple(map(len, dimensions)))
     fits = given is not None and len(given) == len(box.inputs)
     names = tuple(given) if given is not None and fits else _arguments(box)
     return WorldProgram(
-        names, box.inputs, tuple(parts), run, output=output, tabulates=box.tabulates()
+        names, box.inputs, dimensions, run, output=output, tabulates=box.tabulates()
     )
+
+
+@dataclass(frozen=True)
+class _Calls:
+    """Runs a black box on worlds."""
+
+    box: BlackBox
+    domain: Domain
+    output: Domain
+    sizes: tuple[int, ...]
+
+    def __call__(self, worlds: Int[Tensor, "rows columns"]) -> Int[Tensor, "rows dimensions"]:
+        # Without the checks of `decode` and `encode`: worlds and checked outcomes pass them.
+        tuples = [self.domain._decode(tuple(row)) for row in worlds.tolist()]
+        rows = []
+        for outcome in self.box.caller.evaluate(tuples):
+            if isinstance(outcome, Failure):
+                rows.append([-1] * len(self.sizes))
+                continue
+            codes = zip(self.output._encode(outcome), self.sizes, strict=True)
+            rows.append([code if code >= 0 else size - 1 for code, size in codes])
+        return torch.tensor(rows, dtype=torch.int64).reshape(len(rows), len(self.sizes))
 
 
 def _arguments(box: BlackBox) -> tuple[str, ...]:
