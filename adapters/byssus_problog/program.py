@@ -44,7 +44,7 @@ from byssus import (
     independent,
 )
 from byssus._calls import Failure
-from byssus.diffusion.estimator import Nelbo, independent_model
+from byssus.diffusion.estimator import LIMITS, Nelbo, independent_model, options_for
 from byssus.diffusion.model import MaskedDiffusion
 from byssus.diffusion.program import WorldProgram
 from byssus.domains import typed
@@ -67,9 +67,6 @@ from .blackboxes import declared_samples
 __all__ = ["Program"]
 
 _UNKNOWN = Failure((), Exception(), "raised")
-
-_SHARED = ("nodes", "seconds", "memory", "store")
-"""The limits that hold for the circuits of diffusion models too."""
 
 _EXACT_CALLS = 1_000_000  # of one call on tokens, where exact is insisted on and no budget given
 
@@ -174,13 +171,7 @@ class Program(nn.Module):
                 "provenance='nesydm' has a loss of its own, which draws its own worlds: leave out "
                 "`estimator` and `worlds`, and see `diffusion`"
             )
-        if provenance != "nesydm" and diffusion is not None:
-            raise ByssusError(f"diffusion= is for provenance='nesydm', not {provenance!r}")
-        if not isinstance(diffusion, Mapping | None):
-            raise ByssusError(
-                f"diffusion={diffusion!r}: give a dictionary of arguments of MaskedDiffusion, such "
-                "as {'gamma_h': 1.6}"
-            )
+        options = options_for(provenance, diffusion)
         self._boxes = named(blackboxes)
         check_sampling(samples, generator)
         random = [name for name, box in self._boxes.items() if not box.caller.memoised]
@@ -213,8 +204,8 @@ class Program(nn.Module):
         }
         self._diffusion = {
             "generator": generator,
-            **{name: limit for name, limit in self._limits.items() if name in _SHARED},
-            **(diffusion or {}),
+            **{name: self._limits[name] for name in LIMITS},
+            **options,
         }
         self.circuit: Circuit | None = None
         self.logits = nn.ParameterDict()

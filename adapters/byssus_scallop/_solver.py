@@ -325,14 +325,7 @@ class Solver:
             formula, columns = _needed(ground.formula([*roots, lost]))
             # What is kept serves later calls, in training too.
             with torch.inference_mode(False):
-                circuit = Circuit.compile(
-                    formula,
-                    nodes=self.settings.nodes,
-                    seconds=self.settings.seconds,
-                    memory=self.settings.memory,
-                    progress=self.settings.progress,
-                    store=self.settings.store,
-                )
+                circuit = self._compile(formula)
                 at = torch.tensor(columns, dtype=torch.int64)
             if None in list(outputs.values()):
                 # What holds in no world is not found.
@@ -347,6 +340,17 @@ class Solver:
                     return grounding.circuits[key]
             grounding.circuits[key] = _Compiled(tuple(chosen), circuit, at)
         return grounding.circuits[key]
+
+    def _compile(self, formula: Formula) -> Circuit:
+        """A circuit, within the limits."""
+        return Circuit.compile(
+            formula,
+            nodes=self.settings.nodes,
+            seconds=self.settings.seconds,
+            memory=self.settings.memory,
+            progress=self.settings.progress,
+            store=self.settings.store,
+        )
 
     # Sampled
 

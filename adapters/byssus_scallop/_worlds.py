@@ -23,7 +23,6 @@ from torch import Tensor
 from byssus import (
     Boolean,
     ByssusError,
-    Circuit,
     CompilationLimit,
     Concepts,
     Discrete,
@@ -35,7 +34,7 @@ from byssus import (
     Tuple,
 )
 from byssus.diffusion import MaskedDiffusion, WorldProgram
-from byssus.diffusion.estimator import Nelbo, independent_model
+from byssus.diffusion.estimator import LIMITS, Nelbo, independent_model
 from byssus.errors import listed
 from byssus.formula import Formula, Key
 from byssus.provenance.sampled import some_worlds
@@ -409,17 +408,9 @@ class Diffused(Solver):
         both = ground.sum(pairs)
         if both is None:
             return True
-        settings = self.settings
         try:
             with torch.inference_mode(False):
-                circuit = Circuit.compile(
-                    _needed(ground.formula([both]))[0],
-                    nodes=settings.nodes,
-                    seconds=settings.seconds,
-                    memory=settings.memory,
-                    progress=settings.progress,
-                    store=settings.store,
-                )
+                circuit = self._compile(_needed(ground.formula([both]))[0])
         except CompilationLimit:
             return True
         return not circuit.satisfiable[0]
@@ -460,7 +451,7 @@ class Diffused(Solver):
             with torch.inference_mode(False):
                 program = self.program(inputs, {name: rows}, lambda: weights, {})
                 settings = self.settings
-                limits = {n: getattr(settings, n) for n in ("nodes", "seconds", "memory", "store")}
+                limits = {n: getattr(settings, n) for n in LIMITS}
                 options = {"generator": settings.generator, **limits, **settings.diffusion}
                 found = independent_model(program, options), weights
         self._models[key] = found

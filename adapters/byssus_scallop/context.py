@@ -25,6 +25,7 @@ from byssus import (
     Store,
     independent,
 )
+from byssus.diffusion.estimator import options_for
 from byssus.errors import listed
 from byssus.worlds import Sampler, check_sampling
 
@@ -1026,19 +1027,13 @@ def _diffusion(
     provenance: str, estimator: str | Estimator, options: Mapping[str, Any] | None
 ) -> Mapping[str, Any]:
     """The options of a diffusion model, checked."""
-    if not isinstance(options, Mapping | None):
-        raise ByssusError(
-            f"diffusion={options!r}: give a dictionary of arguments of MaskedDiffusion, such as "
-            "{'gamma_h': 1.6}"
-        )
-    if provenance != "nesydm" and options is not None:
-        raise ByssusError(f"diffusion= is for provenance='nesydm', not {provenance!r}")
+    checked = options_for(provenance, options)
     if provenance == "nesydm" and estimator != "auto":
         raise ByssusError(
             f"estimator={estimator!r} is for sampled and mixed: nesydm has a loss of its own, "
             "leave it out"
         )
-    return dict(options or {})
+    return checked
 
 
 def _single_examples(inputs: Inputs) -> list[Inputs]:

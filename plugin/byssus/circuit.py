@@ -88,6 +88,7 @@ class Circuit(nn.Module):
         self.vtree = vtree
         self.sizes: dict[str, int | None] = {vtree: self.size} if sizes is None else dict(sizes)
         self._split: tuple[Tensor, tuple[Tensor, ...]] | None = None
+        self._paired: tuple[Tensor, tuple[_conditional.Layer, ...]] | None = None
         owner = [c for c, width in enumerate(self.widths) for _ in range(width)]
         buffers = {"_children": children, "_roots": diagram.roots, "_owner": owner}
         for name, numbers in buffers.items():
@@ -262,6 +263,8 @@ class Circuit(nn.Module):
 
     def _layers(self) -> tuple[_conditional.Layer, ...]:
         """The levels with their elements' two parts: literals first, then the nodes."""
+        if self._paired is not None and self._paired[0] is self._children:
+            return self._paired[1]
         layers = []
         for level, part in zip(self._levels, self._edges(), strict=True):
             if isinstance(level, _Level):
@@ -275,7 +278,8 @@ class Circuit(nn.Module):
                 layers.append(torch.cat([parts, torch.full_like(parts, self.columns + 1)]))
             else:
                 layers.append(parts + self.columns)
-        return tuple(layers)
+        self._paired = (self._children, tuple(layers))
+        return self._paired[1]
 
     def _check_columns(self, weights: Tensor) -> None:
         if weights.shape[-1] != self.columns:

@@ -27,6 +27,7 @@ from torch import Tensor
 from byssus import _sdd, _vtree
 from byssus._compile import check_limits
 from byssus.circuit import Circuit
+from byssus.diffusion._inputs import select
 from byssus.diffusion.inference import TABULATED
 from byssus.diffusion.program import WorldProgram, as_world_program
 from byssus.domains import Discrete, Domain, List, Tuple
@@ -766,13 +767,15 @@ def _believe(
     generator: torch.Generator | None,
 ) -> tuple[Float[Tensor, " maps"], float]:
     """The share of the model's worlds that each map gives; and of those that none does."""
+    _check_inputs(x, len(worlds))
     ragged = bool((worlds < 0).any())
     hits = torch.zeros(len(maps), dtype=torch.int64)
     none = 0
     for start in range(0, len(worlds), _EXAMPLES):
         part = slice(start, start + _EXAMPLES)
         given = {"lengths": worlds[part] >= 0} if ragged else {}
-        drawn = model.sample(_rows(x, part, len(worlds)), votes, generator=generator, **given)
+        some = select(x, torch.arange(len(worlds))[part])
+        drawn = model.sample(some, votes, generator=generator, **given)
         expected = (len(worlds[part]), votes, worlds.shape[1])
         if tuple(drawn.shape) != expected:
             raise ShapeError(
@@ -789,16 +792,14 @@ def _believe(
     return hits / total, none / total
 
 
-def _rows(x: Any, part: slice, examples: int) -> Any:
-    """Some examples of the inputs."""
-    if isinstance(x, Mapping):
-        return {key: _rows(value, part, examples) for key, value in x.items()}
-    if isinstance(x, tuple | list):
-        return type(x)(_rows(value, part, examples) for value in x)
-    if not isinstance(x, Tensor) or not x.dim() or len(x) != examples:
+def _check_inputs(x: Any, examples: int) -> None:
+    """Raise for inputs that have not as many examples."""
+    if isinstance(x, Mapping | tuple | list):
+        for part in x.values() if isinstance(x, Mapping) else x:
+            _check_inputs(part, examples)
+    elif not isinstance(x, Tensor) or not x.dim() or len(x) != examples:
         shape = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
         raise ShapeError(
             f"inputs x of shape {shape} for {examples} worlds: give tensors with an example for "
             "each world of the data"
         )
-    return x[part]

@@ -145,11 +145,11 @@ def batch_size(e: Any) -> int:
     return sizes.pop()
 
 
-def select(e: Any, rows: Tensor) -> Any:
-    """Some examples of encoded inputs."""
+def select(e: Any, rows: Tensor, device: torch.device | None = None) -> Any:
+    """Some examples of inputs; on another device, if one is given."""
     if isinstance(e, Tensor):
-        return e.index_select(0, rows.to(e.device))
+        return e.index_select(0, rows.to(e.device)).to(device)
     if isinstance(e, Mapping):
-        return {name: select(part, rows) for name, part in e.items()}
-    parts = [select(part, rows) for part in e]
+        return {name: select(part, rows, device) for name, part in e.items()}
+    parts = [select(part, rows, device) for part in e]
     return type(e)(*parts) if hasattr(e, "_fields") else type(e)(parts)

@@ -20,7 +20,10 @@ from byssus.estimators import RLOO, Sample
 from .model import MaskedDiffusion
 from .program import WorldProgram
 
-__all__ = ["Nelbo", "diffusion_model", "independent_model"]
+__all__ = ["LIMITS", "Nelbo", "diffusion_model", "independent_model", "options_for"]
+
+LIMITS = ("nodes", "seconds", "memory", "store")
+"""The limits of an adapter's circuits that hold for those of its diffusion models too."""
 
 
 class _Given(nn.Module):
@@ -30,6 +33,22 @@ class _Given(nn.Module):
         self, probs: Float[Tensor, "batch columns"], c_t: Int[Tensor, "batch concepts"]
     ) -> Float[Tensor, "batch columns"]:
         return probs.clamp_min(torch.finfo(probs.dtype).tiny).log()
+
+
+def options_for(provenance: str, diffusion: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What an adapter is given as `diffusion=`, checked.
+
+    Raises:
+        ByssusError: it is no mapping, or the provenance is another one.
+    """
+    if not isinstance(diffusion, Mapping | None):
+        raise ByssusError(
+            f"diffusion={diffusion!r}: give a dictionary of arguments of MaskedDiffusion, such as "
+            "{'gamma_h': 1.6}"
+        )
+    if provenance != "nesydm" and diffusion is not None:
+        raise ByssusError(f"diffusion= is for provenance='nesydm', not {provenance!r}")
+    return dict(diffusion or {})
 
 
 def independent_model(program: WorldProgram, options: Mapping[str, Any]) -> MaskedDiffusion:

@@ -17,6 +17,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from byssus.diffusion._inputs import select
 from byssus.errors import ByssusError, EmptyBatchError, ShapeError
 from byssus.worlds import check_sampling
 
@@ -137,9 +138,9 @@ def train(
                 started = time.perf_counter()
                 sums: dict[str, float] = {}
                 for rows in torch.split(random.permutation(count), batch_size):
-                    given = None if lengths is None else _pick(lengths, rows, random.device)
+                    given = None if lengths is None else select(lengths, rows, random.device)
                     targets = _pick_targets(y, rows, random.device)
-                    total, parts = loss(_pick(x, rows, random.device), targets, given)
+                    total, parts = loss(select(x, rows, random.device), targets, given)
                     if not math.isfinite(parts["total"]):
                         raise ByssusError(
                             f"the loss is {parts['total']} in epoch {number}: a smaller learning "
@@ -208,18 +209,8 @@ def _count(x: Any, y: Any, lengths: Any) -> int:
     return counts[0]
 
 
-def _pick(data: Any, rows: Int[Tensor, " rows"], device: torch.device) -> Any:
-    """Some examples, on the model's device."""
-    if isinstance(data, Mapping):
-        return {name: _pick(part, rows, device) for name, part in data.items()}
-    if isinstance(data, tuple | list):
-        parts = [_pick(part, rows, device) for part in data]
-        return parts if isinstance(data, list) else tuple(parts)
-    return data[rows.to(data.device)].to(device)
-
-
 def _pick_targets(y: Any, rows: Int[Tensor, " rows"], device: torch.device) -> Any:
-    return _pick(y, rows, device) if isinstance(y, Tensor) else [y[row] for row in rows.tolist()]
+    return select(y, rows, device) if isinstance(y, Tensor) else [y[row] for row in rows.tolist()]
 
 
 # The loss
