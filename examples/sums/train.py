@@ -7,30 +7,24 @@ many as 60,000 images allow), 500 test tuples, batches of 16, Adam at 1e-3, 10 s
 """
 
 import argparse
-import gzip
-import struct
+import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 
 from byssus import ISED, Integer, List, blackbox
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
-def images_and_labels(folder: Path, part: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """One part of MNIST: normalised images (n, 1, 28, 28) and labels (n,)."""
+from mnist import Digits, mnist
 
-    def idx(name: str) -> torch.Tensor:
-        data = gzip.decompress((folder / name).read_bytes())
-        sizes = struct.unpack(f">{data[3]}I", data[4 : 4 + 4 * data[3]])
-        return torch.from_numpy(np.frombuffer(data, np.uint8, offset=4 + 4 * data[3]).copy()).view(
-            sizes
-        )
 
-    images = idx(f"{part}-images-idx3-ubyte.gz").float().unsqueeze(1) / 255
-    return (images - 0.1307) / 0.3081, idx(f"{part}-labels-idx1-ubyte.gz").long()
+def normalised(digits: Digits) -> Digits:
+    """Digits as the paper's network takes them."""
+    images, labels = digits
+    return (images - 0.1307) / 0.3081, labels
 
 
 def main() -> None:
@@ -60,10 +54,9 @@ def main() -> None:
     def total(digits: tuple[int, ...]) -> int:
         return sum(digits)
 
-    images, labels = images_and_labels(options.mnist, "train")
+    (images, labels), (test_images, test_labels) = map(normalised, mnist(options.mnist))
     count = min(5000, len(images) // n)
     train = torch.randperm(len(images), generator=generator)[: count * n].view(count, n)
-    test_images, test_labels = images_and_labels(options.mnist, "t10k")
     test = torch.randperm(len(test_images), generator=generator)[: 500 * n].view(-1, n)
     net = nn.Sequential(
         *(nn.Conv2d(1, 6, 5), nn.ReLU(), nn.MaxPool2d(2)),
