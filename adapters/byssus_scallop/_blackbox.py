@@ -60,10 +60,14 @@ from .foreign import exporter
 
 __all__ = [
     "Answer",
+    "Answers",
     "BlackBoxDeclaration",
     "BlackBoxes",
     "ForeignBox",
+    "Heading",
     "RegisterBlackBoxAction",
+    "Shape",
+    "read_heading",
 ]
 
 Answer = tuple[Any, tuple[Hashable, ...]]
@@ -126,7 +130,7 @@ class ForeignBox(BlackBox):
         self,
         source: _InFile | Callable[..., Any],
         name: str,
-        answers: _Answers,
+        answers: Answers,
         types: tuple[str, ...] | None,
         options: dict[str, Any],
     ) -> None:
@@ -164,7 +168,7 @@ class ForeignBox(BlackBox):
         # A function of a file is found there again; its memo and count of calls go with the copy.
         state = self.caller.__getstate__()
         del state["_function"], state["_check_output"]
-        return ForeignBox, self._made, state
+        return type(self), self._made, state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.caller.__setstate__({**vars(self.caller), **state})
@@ -218,74 +222,41 @@ class BlackBoxes:
         """The attribute `@blackbox`."""
         return ForeignAttributeProcessor("blackbox", self._process)
 
+    def kept(self, key: Hashable, make: Callable[[], ForeignBox]) -> ForeignBox:
+        """The black box of a declaration: the one that there is already, if there is one."""
+        if key not in self._boxes:
+            self._boxes[key] = make()
+        return self._boxes[key]
+
     def _process(
         self, item: ItemNode, target: str | None = None, **options: Any
     ) -> list[AttributeAction]:
-        shape = _shape(item)
-        unknown = [name for name in options if name not in _CALLING + _READING]
-        if unknown:
-            raise ByssusError(
-                f"it takes no argument {unknown[0]!r}: it knows {', '.join(_READING + _CALLING)}"
-            )
-        over = options.get("over", ())
-        over = (over,) if isinstance(over, str) else tuple(over)
-        if not all(isinstance(name, str) for name in over):
-            raise ByssusError(f"over={options['over']!r}: give a list of relations' names")
-        if over and (shape.bound or shape.function):
-            raise ByssusError(
-                f"{shape.name} is over whole relations, which are its arguments, and so takes no "
-                "others: declare it as a relation with no column `bound`, or leave out over="
-            )
-        samples = options.get("samples")
-        if samples is not None and (type(samples) is not int or samples < 1):
-            raise ByssusError(f"samples={samples!r}: give a whole number of worlds, 1 or more")
+        heading = read_heading(item, options, _READING + _CALLING)
+        shape, over = heading.shape, heading.over
         for name in ("many", "vectorized", "memo"):
             if not isinstance(options.get(name, False), bool):
                 raise ByssusError(f"{name}={options[name]!r}: give true or false")
         if not options.get("memo", True):
             raise ByssusError(f"memo=false: {_RANDOM}")
-        answers = _Answers(
-            shape.name,
-            shape.types[shape.bound :],
-            shape.columns[shape.bound :],
-            options.get("many", False),
-            shape.function,
-        )
+        answers = heading.answers(options.get("many", False))
         source = self._find(item, shape.name, target)
         function = source.find() if isinstance(source, _InFile) else source
         _check_arity(function, shape.name, len(over) or shape.bound)
         calling = {name: options[name] for name in _CALLING if name in options}
-        box: BlackBox
-        convert: Callable[[Any], list[Answer]]
-        if isinstance(function, BlackBox):
-            if calling:
-                name = next(iter(calling))
-                raise ByssusError(
-                    f"{function.name} is a black box already: give {name}= to its decorator"
-                )
-            if not function.caller.memoised:
-                raise ByssusError(f"{function.name} has memo=False: {_RANDOM}")
-            box, convert = function, answers.convert
-        else:
+        if not isinstance(function, BlackBox):
             plain = over or calling.get("vectorized", False)
             types = None if plain else shape.types[: shape.bound]
             key = (function, shape.types, answers, types, repr(sorted(calling.items())))
-            if key not in self._boxes:
-                self._boxes[key] = ForeignBox(source, shape.name, answers, types, calling)
-            box, convert = self._boxes[key], list
-        declaration = BlackBoxDeclaration(
-            shape.name,
-            shape.types,
-            shape.columns,
-            shape.bound,
-            shape.function,
-            box,
-            over,
-            samples,
-            shape.span,
-            convert,
-        )
-        return [RemoveItemAction(), RegisterBlackBoxAction(declaration)]
+            box = self.kept(key, lambda: ForeignBox(source, shape.name, answers, types, calling))
+            return heading.actions(box, list)
+        if calling:
+            name = next(iter(calling))
+            raise ByssusError(
+                f"{function.name} is a black box already: give {name}= to its decorator"
+            )
+        if not function.caller.memoised:
+            raise ByssusError(f"{function.name} has memo=False: {_RANDOM}")
+        return heading.actions(function, answers.convert)
 
     def _find(self, item: ItemNode, name: str, target: str | None) -> _InFile | Callable[..., Any]:
         if target is not None and not isinstance(target, str):
@@ -307,7 +278,77 @@ class BlackBoxes:
 
 
 @dataclass(frozen=True)
-class _Shape:
+class Heading:
+    """A declaration, and what its attribute says that any black box may.
+
+    Attributes:
+        shape: what is declared.
+        over: relations whose whole contents are the arguments, one each.
+        samples: worlds an example where it is sampled, or None for the program's.
+    """
+
+    shape: Shape
+    over: tuple[str, ...]
+    samples: int | None
+
+    def answers(self, many: bool) -> Answers:
+        """What reads the answers."""
+        shape = self.shape
+        free = slice(shape.bound, None)
+        return Answers(shape.name, shape.types[free], shape.columns[free], many, shape.function)
+
+    def actions(
+        self, box: BlackBox, convert: Callable[[Any], list[Answer]]
+    ) -> list[AttributeAction]:
+        """What declares a black box in the item's place."""
+        shape = self.shape
+        declaration = BlackBoxDeclaration(
+            shape.name,
+            shape.types,
+            shape.columns,
+            shape.bound,
+            shape.function,
+            box,
+            self.over,
+            self.samples,
+            shape.span,
+            convert,
+        )
+        return [RemoveItemAction(), RegisterBlackBoxAction(declaration)]
+
+
+def read_heading(item: ItemNode, options: Mapping[str, Any], known: Sequence[str]) -> Heading:
+    """What an item declares.
+
+    Args:
+        item: the declaration.
+        options: of its attribute; `over` and `samples` are read.
+        known: the names of all that there are.
+
+    Raises:
+        ByssusError: the item is no declaration of a black box, or an option is wrong.
+    """
+    shape = _shape(item)
+    unknown = [name for name in options if name not in known]
+    if unknown:
+        raise ByssusError(f"it takes no argument {unknown[0]!r}: it knows {', '.join(known)}")
+    over = options.get("over", ())
+    over = tuple(over) if isinstance(over, list | tuple) else (over,)
+    if not all(isinstance(name, str) for name in over):
+        raise ByssusError(f"over={options['over']!r}: give a list of relations' names")
+    if over and (shape.bound or shape.function):
+        raise ByssusError(
+            f"{shape.name} is over whole relations, which are its arguments, and so takes no "
+            "others: declare it as a relation with no column `bound`, or leave out over="
+        )
+    samples = options.get("samples")
+    if samples is not None and (type(samples) is not int or samples < 1):
+        raise ByssusError(f"samples={samples!r}: give a whole number of worlds, 1 or more")
+    return Heading(shape, over, samples)
+
+
+@dataclass(frozen=True)
+class Shape:
     """What is declared."""
 
     name: str
@@ -318,7 +359,7 @@ class _Shape:
     span: Span
 
 
-def _shape(item: ItemNode) -> _Shape:
+def _shape(item: ItemNode) -> Shape:
     node = item.node
     function = isinstance(node, FunctionType)
     if isinstance(node, FunctionType):
@@ -335,7 +376,7 @@ def _shape(item: ItemNode) -> _Shape:
     if isinstance(declared, FunctionType):
         names.append(declared.result.name)
         columns.append(None)
-    return _Shape(
+    return Shape(
         declared.name,
         tuple(map(item.resolve, names)),
         tuple(columns),
@@ -435,7 +476,7 @@ def _adapted(function: Callable[..., Any], types: Sequence[str] | None) -> Calla
 
 
 @dataclass(frozen=True)
-class _Answers:
+class Answers:
     """From what a function returns to answers, which can be hashed and remembered."""
 
     name: str

@@ -7,6 +7,7 @@ once; and plugins are found on every version of Python.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from argparse import ArgumentParser
 from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
@@ -96,7 +97,7 @@ scallopy.ScallopContext.__new__ = staticmethod(_new)
 
 
 def scallops_own(provenance: str, custom: Any, *arguments: Any, **options: Any) -> Any:
-    """A context of Scallop's own, under a provenance of its own, which knows `@blackbox`."""
+    """A context of Scallop's own, under a provenance of its own, which knows `@blackbox` and `@llm`."""
     names = ("k", "wmc_with_disjunctions", "train_k", "test_k", "no_stdlib", "monitors")
     given = {name: value for name, value in options.items() if name in names and value}
     context = scallopy.ScallopContext(provenance, custom, *arguments, **given)
@@ -108,7 +109,7 @@ def scallops_own(provenance: str, custom: Any, *arguments: Any, **options: Any) 
 
 
 class BlackBoxPlugin(Plugin):  # type: ignore[misc]
-    """Scallop's plugin that knows `@blackbox`, under Scallop's own provenances too.
+    """Scallop's plugin that knows `@blackbox` and `@llm`, under Scallop's own provenances too.
 
     Scallop finds it through the entry point group `scallop.plugin`. On Python 3.12 Scallop finds no
     plugins before this module is imported: say `registry.load_plugin(BlackBoxPlugin())`.
@@ -124,7 +125,7 @@ class BlackBoxPlugin(Plugin):  # type: ignore[misc]
         """There are no options."""
 
     def load_into_ctx(self, ctx: Any) -> None:
-        """Make `@blackbox` known to a context; before the programs that use it."""
+        """Make `@blackbox` and `@llm` known to a context; before the programs that use it."""
         if isinstance(ctx, Inside) or isinstance(ctx._internal, _Asking):
             return
         ctx._internal = _Asking(ctx._internal, ctx.provenance)
@@ -172,8 +173,9 @@ class _Asking:
         self.files = False
         # It reads declarations, and knows the types that they name.
         self.known = ScallopContext(no_stdlib=True, backend="embedded")
-        attribute = scallopy.ForeignAttributeProcessor("blackbox", self.calls.declared)
-        real.register_foreign_attribute(attribute)
+        for name in ("blackbox", "llm"):
+            declared = functools.partial(self.calls.declared, name)
+            real.register_foreign_attribute(scallopy.ForeignAttributeProcessor(name, declared))
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -314,12 +316,12 @@ class _Calls:
         self.asked: dict[tuple[_Box, _Row], None] = {}
         self.error: BaseException | None = None
 
-    def declared(self, item: Any, *_: Any, **__: Any) -> Any:
+    def declared(self, attribute: str, item: Any, *_: Any, **__: Any) -> Any:
         """What Scallop does with a declaration: it leaves it out, for it is registered."""
         name = item.function_decl_name() if item.is_function_decl() else None
         name = item.relation_decl(0).name.name if name is None else name
         if name not in self.names:
-            raise ByssusError(f"@blackbox: byssus cannot read this program: {self.fault}")
+            raise ByssusError(f"@{attribute}: byssus cannot read this program: {self.fault}")
         return scallopy.attribute.RemoveItemAction()
 
     def toss(self, context: Any) -> None:

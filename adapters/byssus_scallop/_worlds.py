@@ -62,7 +62,7 @@ from .output_mapping import OutputMapping
 if TYPE_CHECKING:
     from .context import ScallopContext
 
-__all__ = ["Diffused", "given_worlds", "module_program"]
+__all__ = ["Diffused", "given_worlds", "mapped_inputs", "module_program"]
 
 _FEW, _MANY = 100, 1_000
 """So many worlds are run to see whether outputs exclude one another; the few where calls cost."""
@@ -74,17 +74,16 @@ Weights = Callable[[], Sequence[Tensor]]
 # Concepts
 
 
-def _blocks(relation: str, rows: Sequence[Row], mapping: InputMapping) -> tuple[Block, ...]:
-    """The concepts of a relation with an input mapping.
-
-    Raises:
-        ByssusError: the mapping retains the most probable tuples only.
-    """
+def _refuse_retained(relation: str, mapping: InputMapping) -> None:
     if mapping.retain_k is not None or mapping.retain_threshold is not None:
         raise ByssusError(
             f"the input mapping of {relation} retains the most probable tuples, and a world has no "
             "probabilities: leave out retain_k and retain_threshold"
         )
+
+
+def _blocks(relation: str, rows: Sequence[Row], mapping: InputMapping) -> tuple[Block, ...]:
+    """The concepts of a relation with an input mapping."""
     keys = [(relation, row, ("given", i)) for i, row in enumerate(rows)]
     # Where the data are to decide: rows that sum to one.
     even = torch.full((1, len(rows)), 1 / (mapping.shape or (1,))[-1])
@@ -92,6 +91,12 @@ def _blocks(relation: str, rows: Sequence[Row], mapping: InputMapping) -> tuple[
     if not groups or len(groups[0]) == 1:
         return (Block(tuple(keys)),)
     return tuple(Block(tuple(keys[i] for i in group), True, True) for group in groups)
+
+
+def mapped_inputs(relation: str, rows: Sequence[Row], mapping: InputMapping) -> Inputs:
+    """The facts of a relation with an input mapping, with no probabilities yet."""
+    blocks = _blocks(relation, rows, mapping)
+    return Inputs((), blocks, tuple(torch.zeros(1, len(block.keys)) for block in blocks))
 
 
 def given_worlds(
@@ -110,6 +115,7 @@ def given_worlds(
         ShapeError: the tensor has another shape, or holds no integers.
         DomainError: there is no value at a position.
     """
+    _refuse_retained(relation, mapping)
     blocks = _blocks(relation, rows, mapping)
     widths = tuple(width for block in blocks for width in block.widths)
     shape = tuple(worlds.shape)
@@ -193,11 +199,9 @@ def module_program(
         )
     ctx._require_defined([*concepts, *(entry.relation for entry in ctx._facts)])
     given = ctx._given()
-    parts = [
-        Inputs((), blocks, tuple(torch.zeros(1, len(block.keys)) for block in blocks))
-        for name in concepts
-        for blocks in [_blocks(name, ctx._rows_of(name), ctx._mappings[name])]
-    ]
+    for name in concepts:
+        _refuse_retained(name, ctx._mappings[name])
+    parts = [mapped_inputs(name, ctx._rows_of(name), ctx._mappings[name]) for name in concepts]
     inputs = merged([*parts, replace(given, own=len(given.blocks))], 1)
     learned = any(isinstance(entry.tag, Tensor) for entry in ctx._entries())
 

@@ -6,7 +6,7 @@ import copy
 import difflib
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -29,12 +29,13 @@ from byssus.diffusion.estimator import options_for
 from byssus.errors import listed
 from byssus.worlds import Sampler, check_sampling
 
-from . import _parser, _semirings
+from . import _llm, _parser, _semirings
 from ._algebra import Tags, Unit
 from ._blackbox import BlackBoxDeclaration, BlackBoxes, RegisterBlackBoxAction
 from ._engine import Engine, Limits, Row, Run, TooManyCalls, TooManyTuples
+from ._foresight import foreseen
 from ._functions import FUNCTIONS
-from ._inputs import Entry, check_tag, dense_inputs, entries, fact_inputs
+from ._inputs import Entry, check_tag, dense_inputs, entries, fact_inputs, merged
 from ._loading import load
 from ._lowering import Lowered, lower
 from ._predicates import PREDICATES
@@ -55,7 +56,7 @@ from ._syntax import (
     SubType,
 )
 from ._types import ALIASES, python_type
-from ._worlds import Diffused
+from ._worlds import Diffused, mapped_inputs
 from .attribute import (
     ForeignAttributeProcessor,
     RegisterForeignFunctionAction,
@@ -226,7 +227,10 @@ class ScallopContext:
         self._functions: dict[str, ForeignFunction] = {}
         self._predicates: dict[str, ForeignPredicate] = {}
         self._boxes = BlackBoxes()
-        self._attributes = {"blackbox": self._boxes.processor()}
+        self._attributes = {
+            "blackbox": self._boxes.processor(),
+            "llm": _llm.processor(self._boxes),
+        }
         if not no_stdlib:
             self._attributes |= {"cmd_arg": cmd_arg(arguments), "py_eval": py_eval}
         self._declared_boxes: dict[str, BlackBoxDeclaration] = {}
@@ -560,10 +564,23 @@ class ScallopContext:
         return {name: mass for name, mass in found.items() if mass > 0}
 
     def plan(self) -> Plan:
-        """What the last run has chosen and why, its calls, and the size of its circuit."""
-        if self._answering is None or self._answering.plan is None:
-            raise ByssusError("there is a plan after a run under byssus's provenances")
-        return self._answering.plan
+        """What the last run has chosen and why, its calls, and the size of its circuit.
+
+        Before a run, what one will do with the facts that were added, and with those that input
+        mappings name: how many calls it makes at most of each black box that is not asked about
+        answers. Nothing is called for that.
+
+        Raises:
+            ByssusError: under Scallop's own provenances, which have no plan.
+        """
+        if self._answering is not None and self._answering.plan is not None:
+            return self._answering.plan
+        return self._foreseen(())
+
+    @property
+    def blackboxes(self) -> Mapping[str, BlackBox]:
+        """The black boxes that the program declares, by the names of their relations."""
+        return {box.name: box.box for box in self._declared_boxes.values()}
 
     def forward_function(
         self,
@@ -880,9 +897,11 @@ class ScallopContext:
 
     def _entries(self) -> list[Entry]:
         """The facts of the program and those that were added."""
-        facts = self._program_facts()
+        return [*self._program_facts(), *self._added()]
+
+    def _added(self) -> list[Entry]:
         rules = [Entry(name, (), tag) for name, tag in self._rule_tags.items()]
-        return [*facts, *rules, *self._facts]
+        return [*rules, *self._facts]
 
     def _program_facts(self) -> list[Entry]:
         return [
@@ -893,6 +912,32 @@ class ScallopContext:
     def _given(self) -> Inputs:
         """The same as the facts of a batch of one."""
         return fact_inputs(self._entries())
+
+    def _open(self) -> list[str]:
+        """The relations whose facts can only come with a batch, and may be any."""
+        program = self._lowering().program
+        filled = {one.head for one in (*program.rules, *program.aggregates)}
+        filled |= {one.relation for one in (*program.facts, *self._facts)}
+        filled |= {box.name for box in program.blackboxes}
+        filled |= {name for name, mapping in self._mappings.items() if mapping.kind is not None}
+        shown = (name for name, r in program.relations.items() if not r.hidden and "#" not in name)
+        return [name for name in shown if name not in filled]
+
+    def _foreseen(self, unknown: Collection[str]) -> Plan:
+        """What a run will do, as far as that is known beforehand; see `foreseen`."""
+        if self.provenance not in BYSSUS:
+            raise ByssusError(
+                f"provenance {self.provenance!r} has no plan: take one of byssus's, "
+                f"{listed(BYSSUS)}"
+            )
+        # Of all facts: inside Scallop some are in its context.
+        facts = [*ScallopContext._program_facts(self), *self._added()]
+        parts = [
+            mapped_inputs(name, self._rows_of(name), mapping)
+            for name, mapping in self._mappings.items()
+            if mapping.kind is not None
+        ]
+        return foreseen(self._solved(), merged([*parts, fact_inputs(facts)], 1), unknown)
 
     def _run_custom(self, facts: Sequence[Entry]) -> tuple[Tags[Any], Run[Any]]:
         """Run over facts whose tags may be any objects."""

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from byssus import ByssusError, Distribution, EmptyBatchError, ShapeError
+from byssus import ByssusError, Distribution, EmptyBatchError, Plan, ShapeError
 from byssus.diffusion import WorldProgram
 from byssus.errors import listed
 
@@ -145,14 +145,22 @@ class ScallopForwardFunction(nn.Module):
         """Run the program on a batch; see `ForwardFunction.forward`."""
         return self.forward_fn(*arguments, **inputs)
 
+    def plan(self) -> Plan:
+        """What a batch takes; see `ForwardFunction.plan`."""
+        return self._byssus("has no plan").plan()
+
     def world_program(self, *, exclusive: Mapping[str, bool] | None = None) -> WorldProgram:
         """The program as a function from worlds; see `ForwardFunction.world_program`."""
+        function = self._byssus("runs on no worlds")
+        return function.world_program(exclusive=exclusive)
+
+    def _byssus(self, what: str) -> ForwardFunction:
         if not isinstance(self.forward_fn, ForwardFunction):
             raise ByssusError(
-                "a module of Scallop's own runs on no worlds: take one of byssus's provenances, "
+                f"a module of Scallop's own {what}: take one of byssus's provenances, "
                 "such as provenance='nesydm'"
             )
-        return self.forward_fn.world_program(exclusive=exclusive)
+        return self.forward_fn
 
 
 class ForwardFunction(nn.Module):
@@ -286,6 +294,22 @@ class ForwardFunction(nn.Module):
             for name, mapping in _all_mappings(mappings)
         }
         return next(iter(found.values())) if len(found) == 1 else found
+
+    def plan(self) -> Plan:
+        """What a batch takes; nothing is called for that.
+
+        How many calls it makes at most of each black box that is not asked about answers, where
+        the facts are those of the program and of relations with an input mapping, whose
+        probabilities sum to one as a softmax makes them. For any other black box its budget, or
+        None. After a batch also what was chosen for that and why, and the size of its circuit.
+
+        Raises:
+            ByssusError: under Scallop's own provenances, which have no plan.
+        """
+        ctx = self.ctx
+        plan = ctx._foreseen(ctx._open())
+        last = None if ctx._solver is None else ctx._solver.plan
+        return plan if last is None else replace(last, calls=plan.calls)
 
     def world_program(self, *, exclusive: Mapping[str, bool] | None = None) -> WorldProgram:
         """The program as a function from worlds, such as a diffusion model learns through.

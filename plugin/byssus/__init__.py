@@ -2,6 +2,7 @@
 
 from byssus._compile import Progress as Progress
 from byssus.blackbox import BlackBox as BlackBox
+from byssus.blackbox import Chances as Chances
 from byssus.blackbox import blackbox as blackbox
 from byssus.circuit import Circuit as Circuit
 from byssus.distribution import Distribution as Distribution
@@ -19,13 +20,18 @@ from byssus.errors import BlackBoxOutputError as BlackBoxOutputError
 from byssus.errors import BlackBoxTimeout as BlackBoxTimeout
 from byssus.errors import BudgetExceeded as BudgetExceeded
 from byssus.errors import ByssusError as ByssusError
+from byssus.errors import CacheError as CacheError
+from byssus.errors import CallRefused as CallRefused
 from byssus.errors import CompilationLimit as CompilationLimit
 from byssus.errors import ConceptError as ConceptError
 from byssus.errors import DomainError as DomainError
 from byssus.errors import EmptyBatchError as EmptyBatchError
+from byssus.errors import LLMError as LLMError
 from byssus.errors import NondeterministicError as NondeterministicError
 from byssus.errors import ProbabilityError as ProbabilityError
 from byssus.errors import ProgramError as ProgramError
+from byssus.errors import ReplayMiss as ReplayMiss
+from byssus.errors import SettingsError as SettingsError
 from byssus.errors import ShapeError as ShapeError
 from byssus.errors import TargetError as TargetError
 from byssus.estimators import ISED as ISED
@@ -36,6 +42,8 @@ from byssus.estimators import Estimator as Estimator
 from byssus.estimators import IndeCateR as IndeCateR
 from byssus.estimators import Marginals as Marginals
 from byssus.formula import Formula as Formula
+from byssus.llm import LLM as LLM
+from byssus.llm import llm as llm
 from byssus.plan import Plan as Plan
 from byssus.provenance import Exact as Exact
 from byssus.provenance import Mixed as Mixed

@@ -36,6 +36,7 @@ from byssus.errors import (
     BlackBoxTimeout,
     BudgetExceeded,
     ByssusError,
+    CallRefused,
     DomainError,
     NondeterministicError,
     listed,
@@ -104,6 +105,7 @@ class Caller:
         memo: bool = True,
         check: int = 0,
         typed: bool = True,
+        remote: bool = False,
     ) -> None:
         """Set up; nothing is called yet.
 
@@ -129,6 +131,8 @@ class Caller:
                 without it.
             typed: whether 1, 1.0 and True are different arguments. Where each argument has one
                 type, it is faster not to look.
+            remote: whether the function asks somewhere else. Its failures may pass, so they are not
+                remembered; and what it does to random number generators is not its answers'.
 
         Raises:
             DomainError: if a setting is out of range, or `on_error` is no output.
@@ -177,7 +181,8 @@ class Caller:
                     f"not {on_error!r}: {error}"
                 ) from error
         self._unchecked = check
-        self._doubtful = _DOUBTFUL
+        self._doubtful = 0 if remote else _DOUBTFUL
+        self._remote = remote
         self._memo: dict[Hashable, Outcome] = {}
         self._own()
 
@@ -230,8 +235,10 @@ class Caller:
             }
             if new:
                 self._afford(len(new))
-                outcomes = self._learn(list(new.values()))
-                fresh.update(zip(new, outcomes, strict=True))
+                for key, outcome in zip(new, self._learn(list(new.values())), strict=True):
+                    fresh[key] = self._settled(outcome)
+                    if self._remote and isinstance(outcome, Failure):
+                        self.passing.add(key)
             return [self._find(key) for key in keys]
 
     def known(self, arguments: Arguments, default: Outcome | None = None) -> Outcome | None:
@@ -258,6 +265,8 @@ class Caller:
             The stage; of use to `evaluate` alone.
         """
         stack = self._stages.stack
+        if not stack:
+            self.passing.clear()
         stage: dict[Hashable, Outcome] = {}
         stack.append(stage)
         try:
@@ -268,10 +277,15 @@ class Caller:
             stack[-1].update(stage)
         else:
             with self._lock:
-                self._memo.update(stage)
+                self._memo.update((k, o) for k, o in stage.items() if k not in self.passing)
                 # Where sampled tuples hardly ever recur, the memo would grow without end.
                 for key in list(islice(self._memo, max(0, len(self._memo) - MEMO_LIMIT))):
                     del self._memo[key]
+
+    @property
+    def passing(self) -> set[Hashable]:
+        """What of this thread's `staged` block, open or the last, is not to be remembered."""
+        return self._stages.passing
 
     def _key(self, arguments: Arguments) -> Hashable:
         return (arguments, _types(arguments)) if self.typed else arguments
@@ -298,7 +312,7 @@ class Caller:
         self._unchecked -= self._repeat(batch, outcomes, self._unchecked, 1)
         if moved:
             self._doubtful -= self._repeat(batch, outcomes, self._doubtful, _REPEATS)
-        return [self._settled(outcome) for outcome in outcomes]
+        return outcomes
 
     def _repeat(
         self, batch: Sequence[Arguments], outcomes: Sequence[Outcome], most: int, times: int
@@ -451,6 +465,8 @@ class Caller:
             self.calls += count
             try:
                 reply = self._function(*job)
+            except CallRefused:
+                raise
             except Exception as error:
                 reply = _Caught(error)
             yield reply
@@ -499,7 +515,7 @@ class Caller:
                 self.calls += count
                 try:
                     replies[i] = await self._reply(job)
-                except (KeyboardInterrupt, SystemExit) as interrupt:
+                except (KeyboardInterrupt, SystemExit, CallRefused) as interrupt:
                     # Raised here they would end the loop, with other lanes on it.
                     interrupts.append(interrupt)
                     pending.clear()
@@ -528,6 +544,8 @@ class Caller:
         try:
             async with limit:
                 return await self._function(*job)
+        except CallRefused:
+            raise
         except Exception as error:
             return _Caught(error, "timeout" if limit.expired() else "raised")
 
@@ -548,7 +566,7 @@ class Caller:
             raise self._broken(gone, "give it a new executor") from gone
         if error is None:
             return future.result()
-        if not isinstance(error, Exception):
+        if not isinstance(error, Exception) or isinstance(error, CallRefused):
             raise error
         if isinstance(error, BrokenExecutor):
             mend = "a call may have ended its process: mend that, and give it a new executor"
@@ -581,6 +599,7 @@ class _Stages(threading.local):
 
     def __init__(self) -> None:
         self.stack: list[dict[Hashable, Outcome]] = []
+        self.passing: set[Hashable] = set()  # what is not to be remembered
 
 
 _Job: TypeAlias = Callable[[asyncio.Runner], Any]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -43,7 +43,7 @@ from byssus.worlds import (
     number_worlds,
 )
 
-__all__ = ["BlackBox", "blackbox"]
+__all__ = ["BlackBox", "Chances", "blackbox"]
 
 # Without a budget, a domain of at most so many tuples is tabulated.
 _TABULATED = 10_000
@@ -68,7 +68,9 @@ def blackbox(
 ) -> Callable[[Callable[..., Any]], BlackBox]:
     """Make a callable a black box: from tensors a `Distribution`, from plain values a value.
 
-    Each distinct argument tuple is evaluated once, ever. `async def` functions run concurrently.
+    Each distinct argument tuple is evaluated once, ever. `async def` functions run concurrently. A
+    function that is uncertain returns a dictionary from outputs, which exclude one another, to
+    their probabilities.
 
     Args:
         inputs: the domain of each argument.
@@ -107,7 +109,7 @@ def blackbox(
         caller = Caller(
             function,
             name=called,
-            check_output=_hashable if output is None else output.check_output,
+            check_output=checked(_hashable if output is None else output.check_output),
             vectorized=vectorized,
             executor=executor,
             concurrency=concurrency,
@@ -136,6 +138,61 @@ def blackbox(
             f"provenance={provenance!r}: a black box knows 'auto', 'exact' and 'sampled'"
         )
     return decorate
+
+
+class Chances(Mapping[Hashable, float]):
+    """An answer that is uncertain: outputs that exclude one another, and their probabilities.
+
+    Like other outcomes it can be hashed. What is left to 1 is the probability of no output.
+    """
+
+    def __init__(self, probs: Mapping[Hashable, float]) -> None:
+        self._probs = dict(probs)
+
+    def __getitem__(self, value: Hashable) -> float:
+        return self._probs[value]
+
+    def __iter__(self) -> Iterator[Hashable]:
+        return iter(self._probs)
+
+    def __len__(self) -> int:
+        return len(self._probs)
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._probs.items()))
+
+    def __repr__(self) -> str:
+        return repr(self._probs)
+
+
+_TOLERANCE = 1e-4
+
+
+def checked(check_output: Callable[[object], Hashable]) -> Callable[[object], Hashable]:
+    """The check of an output, for answers that may be dictionaries of them."""
+
+    def check(answer: object) -> Hashable:
+        if not isinstance(answer, Mapping):
+            return check_output(answer)
+        probs: dict[Hashable, float] = {}
+        for value, probability in answer.items():
+            if not isinstance(probability, int | float | np.floating) or not (
+                0 <= probability <= 1 + _TOLERANCE
+            ):
+                raise DomainError(
+                    f"{value!r} has the probability {probability!r}: give a number from 0 to 1"
+                )
+            output = check_output(value)
+            probs[output] = probs.get(output, 0.0) + float(probability)
+        total = math.fsum(probs.values())
+        if total > 1 + _TOLERANCE:
+            raise DomainError(
+                f"its outputs have probabilities that sum to {total:g}: they exclude one another, "
+                "so give at most 1 in all"
+            )
+        return Chances(probs)
+
+    return check
 
 
 @dataclass(frozen=True)
@@ -358,9 +415,10 @@ class BlackBox:
         new = {mask: self._domain.enumerate(mask) for mask in masks if mask not in self._tables}
         tuples = [self._domain.decode(row) for worlds in new.values() for row in worlds.tolist()]
         outcomes = iter(self.caller.evaluate(tuples))
-        for mask, worlds in new.items():
-            self._tables[mask] = _Table(worlds, list(islice(outcomes, len(worlds))))
-        return [self._tables[mask] for mask in masks]
+        made = {m: _Table(worlds, list(islice(outcomes, len(worlds)))) for m, worlds in new.items()}
+        if not self.caller.passing:
+            self._tables |= made
+        return [made.get(mask) or self._tables[mask] for mask in masks]
 
     def _evaluate(self, indices: Tensor) -> tuple[Tensor, list[Outcome]]:
         """The number of each world's outcome, and the outcomes."""
@@ -378,6 +436,8 @@ class BlackBox:
         positions = {typed(value): i for i, value in enumerate(values)}
 
         def membership(number: Tensor, outcomes: list[Outcome], there: Tensor) -> Membership:
+            if any(isinstance(outcome, Chances) for outcome in outcomes):
+                return self._shares(number, outcomes, there, positions)
             codes = torch.tensor([_code(o, positions) for o in outcomes], device=number.device)
             code = codes[number].masked_fill(~there, _NOWHERE).flatten()
             world = (code >= 0).nonzero().squeeze(1)
@@ -410,12 +470,30 @@ class BlackBox:
         )
         return result
 
+    def _shares(
+        self,
+        number: Tensor,
+        outcomes: list[Outcome],
+        there: Tensor,
+        positions: dict[Hashable, int],
+    ) -> Membership:
+        """Which world gives which output with which probability, where answers are uncertain."""
+        shares = torch.zeros(len(outcomes), len(positions))
+        for row, outcome in enumerate(outcomes):
+            for value, probability in _chances(outcome):
+                if (code := positions.get(typed(value))) is not None:
+                    shares[row, code] = probability
+        share = shares.to(number.device)[number] * there[..., None]
+        entries = share.flatten().nonzero().squeeze(1)
+        outputs = len(positions)
+        return Membership(entries // outputs, entries % outputs, share.flatten()[entries])
+
     def _values(self, outcomes: list[Outcome]) -> tuple[Hashable, ...]:
         """The declared outputs where they can be listed, else those that occur."""
         output = self.output
         if output is not None and output.finite and output.size <= _TABULATED:
             return output.values
-        seen = {typed(o): o for o in outcomes if not isinstance(o, Failure)}.values()
+        seen = {typed(value): value for o in outcomes for value, _ in _chances(o)}.values()
         try:
             return tuple(sorted(seen))  # type: ignore[type-var]
         except TypeError:  # no common order: as they occurred
@@ -423,6 +501,13 @@ class BlackBox:
 
 
 _NOWHERE = -1
+
+
+def _chances(outcome: Outcome) -> list[tuple[Hashable, float]]:
+    """The outputs of a call, with their probabilities."""
+    if isinstance(outcome, Failure):
+        return []
+    return list(outcome.items()) if isinstance(outcome, Chances) else [(outcome, 1.0)]
 
 
 def _code(outcome: Outcome, positions: dict[Hashable, int]) -> int:

@@ -11,13 +11,18 @@ __all__ = [
     "BlackBoxTimeout",
     "BudgetExceeded",
     "ByssusError",
+    "CacheError",
+    "CallRefused",
     "CompilationLimit",
     "ConceptError",
     "DomainError",
     "EmptyBatchError",
+    "LLMError",
     "NondeterministicError",
     "ProbabilityError",
     "ProgramError",
+    "ReplayMiss",
+    "SettingsError",
     "ShapeError",
     "TargetError",
 ]
@@ -72,8 +77,28 @@ class CompilationLimit(ByssusError):  # noqa: N818
         self.limit, self.reached = limit, reached
 
 
-class BudgetExceeded(ByssusError):  # noqa: N818
+class CallRefused(ByssusError):  # noqa: N818
+    """A call that was not made. It is no failed call, so `on_error=` has no say in it."""
+
+
+class BudgetExceeded(CallRefused):
     """A call that would exceed the budget of its black box; raised before the call."""
+
+
+class SettingsError(CallRefused):
+    """Settings of a language model that are missing or wrong: no key, a fault in byssus.toml."""
+
+
+class ReplayMiss(CallRefused):
+    """An answer that is not in the cache, where `mode="replay"` makes no calls."""
+
+
+class CacheError(CallRefused):
+    """A cache of answers that cannot be read or written."""
+
+
+class LLMError(ByssusError):
+    """A language model that gave no answer, or one that does not fit what was asked."""
 
 
 class BlackBoxError(ByssusError):

@@ -1,0 +1,173 @@
+"""One request to a server with OpenAI's protocol, through OpenAI's client."""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from byssus.errors import LLMError, SettingsError
+
+from ._settings import Model
+
+__all__ = ["NotServedError", "Reply", "send"]
+
+_RETRIES = 4
+
+
+class NotServedError(LLMError):
+    """A request that the server did not work on: it costs nothing."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a server answered.
+
+    Attributes:
+        stored: what the cache keeps: the content, why it ended, and log-probabilities.
+        usage: input and output tokens, or None where the server does not say.
+    """
+
+    stored: dict[str, Any]
+    usage: tuple[int, int] | None
+
+
+async def send(model: Model, request: Mapping[str, Any], timeout: float | None) -> Reply:
+    """Send a request, again after rate limits and server errors as the client does.
+
+    Args:
+        model: where to.
+        request: of chat completions.
+        timeout: seconds an attempt.
+
+    Raises:
+        SettingsError: the client is not installed, or the server refuses the key.
+        NotServedError: the server cannot be reached, or answers with an error, after all attempts.
+        LLMError: there is no reply in time, or what comes is none.
+    """
+    try:
+        import openai
+    except ImportError as error:
+        raise SettingsError(
+            "language models need OpenAI's client: pip install 'byssus[llm]'"
+        ) from error
+    client = await _client(model)
+    sent = {**request, "stream": False}
+    sent["extra_body"] = sent.pop("extra", None)
+    where = f"the server at {model.base_url}"
+    try:
+        raw = await client.chat.completions.with_raw_response.create(**sent, timeout=timeout)
+    except openai.APITimeoutError:
+        raise LLMError(
+            f"{where} gave no answer in {timeout} s, in {client.max_retries + 1} attempts; raise "
+            "timeout=, or see what it does"
+        ) from None
+    except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
+        raise SettingsError(
+            f"{where} refuses the key: {_said(error)}; set BYSSUS_LLM_KEY, or key_env= in "
+            f"{model.name}'s section of byssus.toml"
+        ) from None
+    except openai.NotFoundError as error:
+        raise NotServedError(
+            f"{where} does not know {model.name!r}: {_said(error)}; name a model that it serves, "
+            "and see whether its base URL is right"
+        ) from None
+    except openai.APIStatusError as error:
+        raise NotServedError(f"{where} answers {error.status_code}: {_said(error)}") from None
+    except openai.APIConnectionError as error:
+        cause = error.__cause__
+        if cause is not None and "Connect" not in type(cause).__name__:
+            raise LLMError(
+                f"{where} broke the connection off ({type(cause).__name__}: {cause})"
+            ) from None
+        raise NotServedError(
+            f"{where} cannot be reached ({cause or error}); start it, or set BYSSUS_LLM_BASE_URL "
+            'or byssus.toml; mode="replay" needs none'
+        ) from None
+    try:
+        return _read(raw.http_response.json())
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+        text = raw.http_response.text[:200]
+        raise LLMError(f"{where} answers {text!r}, which is no chat completion") from error
+
+
+def _said(error: Any) -> str:
+    """The server's own words, without what the client adds: the request's headers and key."""
+    body = error.body
+    if isinstance(body, Mapping):
+        body = body.get("message") or body.get("detail") or body
+    return str(body)[:300] if body else f"no reason ({type(error).__name__})"
+
+
+def _read(body: Any) -> Reply:
+    choice = body["choices"][0]
+    message = choice["message"]
+    content = message.get("content")
+    stored = {
+        "content": content,
+        "finish": choice.get("finish_reason"),
+        "refusal": message.get("refusal"),
+        "logprobs": _logprobs(choice.get("logprobs")),
+        "served": body.get("model"),
+    }
+    if content is not None and not isinstance(content, str):
+        raise TypeError
+    usage = body.get("usage")
+    counted = None
+    if isinstance(usage, dict):
+        read, written = usage.get("prompt_tokens"), usage.get("completion_tokens", 0)
+        if isinstance(read, int) and isinstance(written, int) and min(read, written) >= 0:
+            counted = read, written
+    return Reply(stored, counted)
+
+
+def _logprobs(found: Any) -> list[Any] | None:
+    """`Token`s, of lists as JSON has them."""
+    tokens = found.get("content") if isinstance(found, dict) else None
+    if not tokens:
+        return None
+    return [
+        [
+            _token(t),
+            float(t["logprob"]),
+            [[_token(o), float(o["logprob"])] for o in t["top_logprobs"]],
+        ]
+        for t in tokens
+    ]
+
+
+def _token(found: Any) -> str:
+    text, raw = found["token"], found.get("bytes")
+    return str(text) if raw is None else bytes(raw).decode("utf-8", "surrogateescape")
+
+
+_CLIENTS: weakref.WeakKeyDictionary[
+    asyncio.AbstractEventLoop, dict[tuple[str, str | None], tuple[Any, AsyncGenerator[Any]]]
+] = weakref.WeakKeyDictionary()
+"""Those of each event loop: connections belong to one."""
+
+
+async def _client(model: Model) -> Any:
+    clients = _CLIENTS.setdefault(asyncio.get_running_loop(), {})
+    key = model.base_url, model.key
+    if key not in clients:
+        opened = _opened(model)
+        clients[key] = await anext(opened), opened
+    return clients[key][0]
+
+
+async def _opened(model: Model) -> AsyncGenerator[Any]:
+    """A client; a loop closes its generators when it ends, and with them the connections."""
+    import openai
+
+    client = openai.AsyncOpenAI(
+        base_url=model.base_url,
+        api_key=model.key or "none",
+        max_retries=model.settings.get("retries", _RETRIES),
+    )
+    try:
+        yield client
+    finally:
+        await client.close()

@@ -1,0 +1,122 @@
+"""Prompt templates: the text of a question, with places for its arguments."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+from byssus.errors import DomainError, listed
+
+__all__ = ["Template", "harmless"]
+
+# What chat formats mark turns with. Servers put messages into one text and read these as control
+# tokens, wherever they come from.
+_CONTROL = re.compile(
+    r"<\||\|>|<｜|｜>|</?s>|\[/?INST\]|<</?SYS>>|</?(?:start|end)_of_turn>|<(?:bos|eos|pad|unk)>",
+    re.IGNORECASE,
+)
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def harmless(text: str) -> str:
+    """The text with what servers would read as control tokens broken up by a space."""
+    while (broken := _CONTROL.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)) != text:
+        text = broken
+    return text
+
+
+class Template:
+    """A text in Jinja's language: `{{name}}` is the argument of this name.
+
+    Arguments are put in as they are, and never read as a template themselves; a tuple or list is
+    joined by commas. Control tokens of chat formats are broken up in the result, see `harmless`.
+
+    Args:
+        text: the template.
+        names: of the arguments.
+
+    Raises:
+        DomainError: the text is no template, or names an argument that there is not.
+    """
+
+    def __init__(self, text: str, names: Sequence[str]) -> None:
+        from jinja2 import TemplateSyntaxError
+
+        if not isinstance(text, str) or not text.strip():
+            raise DomainError(
+                f"the prompt is {text!r}: give a text, with {{{{name}}}} for arguments"
+            )
+        self.text = text
+        self.names = tuple(names)
+        try:
+            found = self.variables(text)
+        except TemplateSyntaxError as error:
+            raise DomainError(
+                f"the prompt {text!r} is no template: {error.message}, line {error.lineno}; write "
+                "{{name}} for an argument"
+            ) from error
+        unknown = [name for name in found if name not in self.names]
+        if unknown:
+            there = f"there are {', '.join(self.names)}" if self.names else "there are none"
+            raise DomainError(
+                f"the prompt names {{{{{unknown[0]}}}}}, which is no argument of it; {there}"
+            )
+
+    @staticmethod
+    def variables(text: str) -> list[str]:
+        """The names that a template uses, in the order in which they first appear."""
+        from jinja2 import meta
+
+        used = meta.find_undeclared_variables(_environment().parse(text))
+
+        def place(name: str) -> int:
+            found = re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text)
+            return found.start() if found else len(text)
+
+        return sorted(used, key=lambda name: (place(name), name))
+
+    def render(self, values: Sequence[Any]) -> str:
+        """The text with these values for the arguments.
+
+        Raises:
+            DomainError: there are not as many as arguments, or the template fails on them.
+        """
+        from jinja2 import TemplateError
+
+        if len(values) != len(self.names):
+            raise DomainError(
+                f"the prompt takes {len(self.names)} arguments ({', '.join(self.names)}), and got "
+                f"{len(values)}: {listed(values)}"
+            )
+        try:
+            text: str = self._compiled.render(dict(zip(self.names, values, strict=True)))
+        except (TemplateError, TypeError, ValueError, ArithmeticError) as error:
+            raise DomainError(
+                f"the prompt {self.text!r} fails on {listed(values)}: {error}"
+            ) from error
+        if (found := _SURROGATE.search(text)) is not None:
+            raise DomainError(f"{found[0]!r} in {listed(values)} is half a character: no text")
+        return harmless(text)
+
+    @cached_property
+    def _compiled(self) -> Any:
+        return _environment().from_string(self.text)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"text": self.text, "names": self.names}
+
+
+def _environment() -> Any:
+    from jinja2 import StrictUndefined
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    return ImmutableSandboxedEnvironment(
+        undefined=StrictUndefined, finalize=_shown, keep_trailing_newline=True
+    )
+
+
+def _shown(value: Any) -> Any:
+    return ", ".join(map(str, value)) if isinstance(value, tuple | list) else value
