@@ -6,7 +6,8 @@ tuple, whichever goals ask for it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping
+import math
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,13 +15,13 @@ from problog.engine_unify import UnifyError, unify_value
 from problog.formula import LogicFormula
 from problog.logic import Constant, Term, is_ground, is_list, is_variable
 
-from byssus import DomainError
-from byssus._calls import Arguments, Outcome
+from byssus._calls import Outcome
+from byssus.blackbox import Chances
 from byssus.formula import Key
 
 from ._terms import order_key, to_python, to_term
 
-__all__ = ["Answers", "chosen", "entries", "is_answer", "unifies"]
+__all__ = ["Answers", "entries", "is_answer", "solutions"]
 
 ANSWER = "$answer"
 """The options of a call's random choice are of the group `($answer, (call,))`."""
@@ -28,69 +29,79 @@ ANSWER = "$answer"
 
 @dataclass(frozen=True)
 class Answers:
-    """The answers of one call, where they are not one value.
+    """The answers of one call, all of which hold.
 
     Attributes:
-        entries: each with its probability, or None where all of them hold. Those with a
-            probability exclude one another.
+        values: they; none for a call that has no answer.
     """
 
-    entries: tuple[tuple[Hashable, float | None], ...]
-
-    @classmethod
-    def all_of(cls, values: Iterable[Any], check: Callable[[Any], Hashable]) -> Answers:
-        """Several answers, all of which hold."""
-        return cls(tuple((value, None) for value in dict.fromkeys(map(check, values))))
-
-    @classmethod
-    def one_of(cls, chances: Mapping[Any, Any], check: Callable[[Any], Hashable]) -> Answers:
-        """One of several answers, each with its probability.
-
-        Raises:
-            DomainError: they are no probabilities, or sum to more than 1.
-        """
-        found: dict[Hashable, float] = {}
-        for value, chance in chances.items():
-            p = float(chance)
-            if not 0 <= p <= 1 + 1e-6:
-                raise DomainError(f"{value!r} has probability {p!r}: give one from 0 to 1")
-            answer = check(value)
-            found[answer] = found.get(answer, 0.0) + p
-        total = sum(found.values())
-        if total > 1 + 1e-6:
-            raise DomainError(
-                f"the probabilities of the answers {chances!r} sum to {total:g}, above 1: divide "
-                "them by their sum"
-            )
-        scale = max(total, 1.0)
-        return cls(tuple((value, p / scale) for value, p in found.items() if p > 0))
+    values: tuple[Hashable, ...]
 
 
-def entries(outcome: Outcome) -> tuple[tuple[Hashable, float | None], ...]:
-    """The answers of a call that did not fail, see `Answers`."""
-    return outcome.entries if isinstance(outcome, Answers) else ((outcome, None),)
+def entries(outcome: Outcome) -> list[tuple[Hashable, float | None]]:
+    """The answers of a call that did not fail, each with its probability if it is uncertain."""
+    if isinstance(outcome, Answers):
+        return [(value, None) for value in outcome.values]
+    if not isinstance(outcome, Chances):
+        return [(outcome, None)]
+    scale = max(1.0, math.fsum(outcome.values()))  # rounded, they may sum to a little more
+    return [(value, p / scale) for value, p in outcome.items() if p > 0]
 
 
-def chosen(
-    name: str, arguments: Arguments, option: int, p: float | None, term: Term, target: LogicFormula
-) -> Key:
-    """The node that says that a call gives one of its answers; None where it cannot.
+def solutions(
+    name: str,
+    inputs: Sequence[Any],
+    asked: Sequence[Any],
+    outcome: Outcome,
+    target: LogicFormula,
+) -> Iterator[tuple[tuple[Any, ...], Key]]:
+    """What a call gives as a predicate: its arguments for each answer, and the node of that.
 
     Args:
-        name: the black box.
-        arguments: what it is called on.
-        option: the number of the answer.
-        p: its probability, or None where it is certain.
-        term: the call with this answer, as the rules write it.
+        name: of the predicate.
+        inputs: its arguments that are bound.
+        asked: its other arguments, each an output; with none, it is a test.
+        outcome: what the call has given.
         target: the formula.
     """
-    if p is None or p >= 1:
+    for option, (answer, p) in enumerate(entries(outcome)):
+        if not asked:
+            if answer is not True:
+                continue
+            given: tuple[Any, ...] = ()
+        else:
+            values = (answer,) if len(asked) == 1 else answer
+            assert isinstance(values, tuple)
+            given = tuple(map(to_term, values))
+            if not all(map(unifies, asked, given)):
+                continue
+        node = _chosen(Term(name, *inputs, *given), len(inputs), option, p, target)
+        if node is not None:  # a formula may hold one sampled world only
+            as_asked = zip(asked, given, strict=True)
+            yield (*inputs, *(old if _is_ground(old) else new for old, new in as_asked)), node
+
+
+def _chosen(term: Term, inputs: int, option: int, p: float | None, target: LogicFormula) -> Key:
+    """The node that says that a call gives one of its answers.
+
+    Args:
+        term: the call with this answer, as the rules write it.
+        inputs: how many of its arguments are the call's.
+        option: the number of the answer.
+        p: its probability, or None where it is certain.
+        target: the formula.
+    """
+    if p is None or p > 1 - 1e-12:
         return 0
-    # Written alike, however the rules quote it: the same call is the same choice.
-    call = Term(name, *map(to_term, arguments))
+    # However the rules quote its arguments, the same call is the same choice.
+    call = Term(term.functor, *(to_term(to_python(part)) for part in term.args[:inputs]))
     group = ANSWER, (call,)
     key: Key = target.add_atom((*group, option), Constant(p), group=group, name=term)
     return key
+
+
+def _is_ground(term: Any) -> bool:
+    return not is_variable(term) and bool(is_ground(term))
 
 
 def is_answer(group: Any) -> bool:
@@ -100,7 +111,7 @@ def is_answer(group: Any) -> bool:
 
 def unifies(term: Any, value: Term) -> bool:
     """Whether a term may be this value; quoted or not, an atom is the same."""
-    if not is_variable(term) and is_ground(term):
+    if _is_ground(term):
         plain = isinstance(term, Constant) or term.arity == 0 or is_list(term)
         same = plain and order_key(to_term(to_python(term))) == order_key(value)
         return bool(term == value or same)

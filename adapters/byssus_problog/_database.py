@@ -30,13 +30,14 @@ from problog.program import PrologString
 from byssus import BlackBox, ByssusError, ProgramError
 from byssus.errors import listed
 
+from ._declarations import Declaration, clauses
 from ._externs import importer, load
 from ._parameters import Tunable
 from ._parameters import label as tunable_label
 from ._source import Source
 from ._terms import body_of, heads_of, to_python
 from ._tokens import Index
-from .blackboxes import Declaration, directives, folder, is_declaration, is_library
+from .blackboxes import directives, folder, is_declaration, is_library, read_declaration
 
 LABEL = "$nn"
 """A network's atom has the label `$nn(network, inputs, position)`."""
@@ -217,7 +218,7 @@ class Database(ClauseDB):  # type: ignore[misc]
 
     def _declare_box(self, goal: Term) -> list[Clause]:
         """Note a declaration, and give the clauses that it stands for."""
-        declaration = Declaration.read(goal.args, folder(self, goal.location))
+        declaration = read_declaration(goal, folder(self, goal.location))
         name = declaration.name
         if name in self._declarations:
             if self._declarations[name] != declaration:
@@ -235,7 +236,7 @@ class Database(ClauseDB):  # type: ignore[misc]
                 f"arguments, and is declared with {len(declaration.inputs)} inputs: give it one + "
                 "for each of its arguments"
             )
-        return declaration.clauses()
+        return clauses(declaration)
 
     def _rewrite(self, statement: Term) -> Term:
         heads, body = heads_of(statement), body_of(statement) or Term("true")

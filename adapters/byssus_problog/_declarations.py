@@ -10,17 +10,17 @@ The file is relative to the program's; `'file.py:function'` names a function tha
 the predicate is. `+` marks inputs, which are bound when the predicate is called, and `-` outputs,
 after them: with one, the function returns its value; with several, a tuple; with none, whether it
 holds. The words are names, except that `int`, `float`, `str`, `bool` and `list` are types: the
-function gets a value of this type, and what it returns is checked. Where it returns a dictionary
-from answers to probabilities, the call is one of them, with its probability.
+function gets a value of this type, and what it returns is checked; `+n:int` has both. Where it
+returns a dictionary from answers to probabilities, the call is one of them, with its probability.
 
-`:- llm(...)` declares a language model, see `byssus_problog._llms`.
+`:- llm(...)` declares a language model, see `byssus_problog.llms`.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -30,10 +30,9 @@ from problog.logic import Clause, Term, Var, is_ground, is_list, is_variable, li
 from byssus import BlackBox, Boolean, ByssusError, Domain, DomainError, Float
 from byssus._calls import Caller
 from byssus._functions import load_function
-from byssus.blackbox import _hashable
+from byssus.blackbox import _hashable, checked
 from byssus.worlds import check_sampling
 
-from ._answers import Answers
 from ._terms import to_python
 
 __all__ = ["Anything", "Declaration", "DeclaredBox", "FunctionDeclaration"]
@@ -297,7 +296,7 @@ class FunctionDeclaration:
         caller = Caller(
             function if options.get("vectorized") else _converting(function, inputs),
             name=self.name,
-            check_output=functools.partial(_checked, output),
+            check_output=checked(output.check_output),
             **options,
         )
         return Made(function, inputs, output, caller, samples)
@@ -308,13 +307,6 @@ def output_of(outputs: Sequence[Domain]) -> Domain:
     if not outputs:
         return Boolean()
     return outputs[0] if len(outputs) == 1 else Several(*outputs)
-
-
-def _checked(output: Domain, value: Any) -> Hashable:
-    if isinstance(value, Mapping):
-        return Answers.one_of(value, output.check_output)
-    checked: Hashable = output.check_output(value)
-    return checked
 
 
 def declared_samples(boxes: Iterable[BlackBox]) -> list[int]:
@@ -369,13 +361,16 @@ def read_modes(modes: Any, form: str) -> tuple[list[Any], list[Any]]:
     """
     signs, words = [], []
     for mode in items(modes, "the list of arguments", form):
-        sign = str(getattr(mode, "functor", "")).strip("'")
-        if sign not in ("+", "-") or mode.arity != 1:
+        # ProbLog reads -age:int as (-age):int.
+        typed = not is_variable(mode) and mode.functor == "':'"
+        signed = mode.args[0] if typed else mode
+        sign = str(getattr(signed, "functor", "")).strip("'")
+        if sign not in ("+", "-") or signed.arity != 1:
             raise ByssusError(
                 f"{mode} is neither an input, +{mode}, nor an output, -{mode}: declare {form}"
             )
         signs.append(sign)
-        words.append(mode.args[0])
+        words.append(mode.with_args(signed.args[0], mode.args[1]) if typed else signed.args[0])
     if signs != sorted(signs):  # "+" sorts before "-"
         raise ByssusError("an input stands after an output: put the inputs first")
     count = signs.count("+")
@@ -383,6 +378,8 @@ def read_modes(modes: Any, form: str) -> tuple[list[Any], list[Any]]:
 
 
 def _word(term: Any) -> str:
+    if not is_variable(term) and term.functor == "':'":
+        term = term.args[1]
     return "" if is_variable(term) else str(to_python(term))
 
 

@@ -15,7 +15,6 @@ from functools import cached_property
 from typing import Any
 
 from problog.engine_stack import SimpleProbabilisticBuiltIn
-from problog.engine_unify import UnifyError, unify_value
 from problog.errors import ProbLogError
 from problog.formula import LogicFormula
 from problog.logic import Term, is_ground, is_variable, list2term, term2list
@@ -24,7 +23,9 @@ from byssus import BlackBox, ByssusError, Formula, ProbabilityError, ProgramErro
 from byssus.domains import typed
 from byssus.formula import Key, Node
 
+from ._answers import is_answer, solutions
 from ._database import LABEL, Database, Network
+from ._declarations import DeclaredBox
 from ._engine import Arguments, Engine
 from ._parameters import LABEL as TUNABLE
 from ._parameters import Parameters
@@ -53,6 +54,7 @@ class Concept:
         test: a call and what its answer may be, where the other concepts decide this one: its
             value 1 says that it is.
         parameter: the name of the parameters that its probabilities are learned by, or None.
+        answer: whether it is which of its uncertain answers a call gives.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Concept:
     probs: tuple[float, ...] = ()
     test: tuple[Call, Term] | None = None
     parameter: str | None = None
+    answer: bool = False
 
     @classmethod
     def predicted(cls, network: Network, inputs: Term) -> Concept:
@@ -333,6 +336,8 @@ class Grounder:
             if any(isinstance(token, Observed) for token in given):
                 raise Touched(*given)
             if given:
+                if isinstance(box, DeclaredBox) and not box.certain:
+                    raise Touched(*given)
                 token = Call(name, terms[:count])
                 engine.ask(token, answered=True, about=about)
                 return self._answers(token, terms, about["target"])
@@ -341,22 +346,16 @@ class Grounder:
             engine.ask((name, arguments), answered=bool(answer), about=about)
             if not answer:
                 return []
-            if len(terms) == count:
-                return [(terms, 0)] if answer[0] is True else []
-            asked, value = terms[count], to_term(answer[0])
-            if isinstance(asked, Observed):
-                return [(terms, engine.observed(asked, value, about["target"]))]
-            if next(tokens(asked), None) is not None:
-                raise Touched(*tokens(asked))
-            if not is_variable(asked) and is_ground(asked):
-                # quoted or not, an atom is the same value
-                same = asked == value or order_key(to_term(to_python(asked))) == order_key(value)
-                return [(terms, 0)] if same else []
-            try:
-                unify_value(asked, value, {})
-            except UnifyError:
-                return []
-            return [((*terms[:count], value), 0)]
+            asked, target = terms[count:], about["target"]
+            if asked and isinstance(asked[0], Observed):
+                return [
+                    (terms, target.add_and([node, engine.observed(asked[0], given[-1], target)]))
+                    for given, node in solutions(name, terms[:count], (None,), answer[0], target)
+                ]
+            looked_at = [token for term in asked for token in tokens(term)]
+            if looked_at:
+                raise Touched(*looked_at)
+            return list(solutions(name, terms[:count], asked, answer[0], target))
 
         return call
 
@@ -539,7 +538,10 @@ class _Reader:
             raise ProbabilityError(str(self._error(message, atom.probability)))
         if total < 1 - 1e-9:  # else there is no world in which none of them holds
             probs.append(1.0 - total)
-        self.concepts.append(Concept(str(choice.name), len(probs), probs=tuple(probs)))
+        answer = is_answer(atom.group)
+        self.concepts.append(
+            Concept(str(choice.name), len(probs), probs=tuple(probs), answer=answer)
+        )
 
     def _probability(self, atom: Any) -> float:
         label, name = atom.probability, as_written(atom.name)

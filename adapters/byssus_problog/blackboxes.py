@@ -1,30 +1,18 @@
-"""Black boxes that a program declares, and those that ProbLog's own engine calls.
+"""Black boxes in ProbLog's own engine, and in its programs: `library(byssus)`, and `register`.
 
-```prolog
-:- use_module(library(byssus)).
-:- blackbox('leaf.py', leaf_id, [+margin, +shape, +texture, -species]).
-:- blackbox('leaf.py', leaf_id, [+margin, +shape, +texture, -species], [on_error(discard)]).
-```
-
-The file is relative to the program's; `'file.py:function'` names a function that is not called as
-the predicate is. `+` marks inputs, which are bound when the predicate is called, and `-` outputs,
-after them: with one, the function returns its value; with several, a tuple; with none, whether it
-holds. The words are names, except that `int`, `float`, `str`, `bool` and `list` are types: the
-function gets a value of this type, and what it returns is checked.
-
-In a `Program` a call is what a call of any black box is. ProbLog's own engine knows but one way to
-call Python: at once, while it grounds, for all values that an input may have.
+What a program declares is in `byssus_problog._declarations`. In a `Program` a call is what a call
+of any black box is. ProbLog's own engine knows but one way to call Python: at once, while it
+grounds, for all values that an input may have.
 """
 
 from __future__ import annotations
 
-import functools
-import inspect
 import sys
 import warnings
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -32,292 +20,27 @@ from typing import Any
 import problog
 from problog.clausedb import ClauseDB
 from problog.engine import ClauseDBEngine
-from problog.engine_unify import UnifyError, unify_value
+from problog.engine_stack import SimpleProbabilisticBuiltIn
 from problog.errors import ProbLogError
-from problog.logic import (
-    Clause,
-    Constant,
-    Term,
-    Var,
-    is_ground,
-    is_list,
-    is_variable,
-    list2term,
-    term2list,
-)
+from problog.logic import Clause, Term, is_ground, is_variable
 
-from byssus import BlackBox, Boolean, ByssusError, Domain, DomainError, Float, ProgramError
-from byssus._calls import Caller, Failure, Outcome
-from byssus._functions import load_function
-from byssus.blackbox import _hashable
+from byssus import BlackBox, Boolean, ByssusError, ProgramError
+from byssus._calls import Failure
 from byssus.errors import _excerpt
-from byssus.worlds import check_sampling
+from byssus.formula import Key
 
-from ._terms import order_key, to_python, to_term
+from ._answers import solutions
+from ._declarations import Declaration, FunctionDeclaration
+from ._terms import to_python
+from .llms import LLMDeclaration
 
-__all__ = ["Declaration", "DeclaredBox", "register"]
+__all__ = ["register"]
 
-_FORM = "blackbox('file.py', name, [+input, ..., -output, ...])"
-_OPTIONS = ("on_error", "budget", "timeout", "vectorized", "concurrency", "check", "samples")
-
-
-class Anything(Float):
-    """Whatever rules derive, as an input or output; or what is of one Python type.
-
-    Like a `Float`, it has no list of values.
-
-    Args:
-        name: "int", "float", "str", "bool" or "list"; any other word stands for any value.
-    """
-
-    name: str
-
-    def __init__(self, name: str = "") -> None:
-        self._freeze(name, size=None, name=name)
-
-    def check_output(self, value: Any) -> Any:
-        """The value, which is hashable.
-
-        Raises:
-            DomainError: it is not of the type.
-        """
-        value = _hashable(value)
-        right = {
-            "int": type(value) is int,
-            "float": isinstance(value, int | float) and not isinstance(value, bool),
-            "bool": isinstance(value, bool),
-            "str": isinstance(value, str | int | float),
-            "list": isinstance(value, tuple),
-        }
-        if not right.get(self.name, True):
-            raise DomainError(f"{value!r} of type {type(value).__name__} is no {self.name}")
-        return value
-
-    def _same(self, target: Any, value: Any) -> bool:
-        return Domain._same(self, target, value)
-
-    def __repr__(self) -> str:
-        return f"the values of type {self.name}" if self.name else "all values"
-
-    def convert(self, value: Any) -> Any:
-        """A value of rules as a value of the type."""
-        if self.name == "str":
-            # Rules do not tell the atom 'true' from the truth, nor the text 5 from the number.
-            return str(value).lower() if isinstance(value, bool) else str(value)
-        if self.name == "float":
-            return float(value)
-        return list(value) if self.name == "list" else value
-
-
-class _Several(Anything):
-    """Several outputs: a tuple."""
-
-    parts: tuple[Anything, ...]
-
-    def __init__(self, *parts: Anything) -> None:
-        self._freeze(*parts, size=None, name="", parts=parts)
-
-    def check_output(self, value: Any) -> Any:
-        """The value as a tuple.
-
-        Raises:
-            DomainError: it is no tuple of as many, or a part is not of its type.
-        """
-        value = super().check_output(value)
-        if not isinstance(value, tuple) or len(value) != len(self.parts):
-            raise DomainError(f"{value!r} is not {len(self.parts)} outputs: return a tuple of them")
-        return tuple(part.check_output(item) for part, item in zip(self.parts, value, strict=True))
-
-
-@dataclass(frozen=True)
-class Declaration:
-    """What `blackbox/3` or `blackbox/4` declares.
-
-    Attributes:
-        name: of the predicate.
-        file: the Python file.
-        function: the function in it.
-        inputs: their names or types.
-        outputs: the same.
-        options: of `byssus.blackbox`.
-    """
-
-    name: str
-    file: Path
-    function: str
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    options: tuple[tuple[str, Any], ...]
-
-    @classmethod
-    def read(cls, arguments: Sequence[Any], folder: Path) -> Declaration:
-        """Read the arguments of the directive.
-
-        Args:
-            arguments: its terms.
-            folder: where its file is.
-
-        Raises:
-            ByssusError: they are not of this form.
-        """
-        file, name, modes, *options = arguments
-        for what, term in (("file", file), ("name", name)):
-            if is_variable(term) or not isinstance(to_python(term), str) or term.arity:
-                raise ByssusError(f"{term} is no {what}: declare {_FORM}")
-        where, _, function = str(to_python(file)).partition(".py:")
-        signs, words = [], []
-        for mode in _items(modes, "the list of arguments"):
-            sign = str(getattr(mode, "functor", "")).strip("'")
-            if sign not in ("+", "-") or mode.arity != 1:
-                raise ByssusError(
-                    f"{mode} is neither an input, +{mode}, nor an output, -{mode}: declare {_FORM}"
-                )
-            signs.append(sign)
-            word = mode.args[0]
-            words.append("" if is_variable(word) else str(to_python(word)))
-        if signs != sorted(signs):  # "+" sorts before "-"
-            raise ByssusError("an input stands after an output: put the inputs first")
-        count = signs.count("+")
-        return cls(
-            str(to_python(name)),
-            folder / (f"{where}.py" if function else where),
-            function or str(to_python(name)),
-            tuple(words[:count]),
-            tuple(words[count:]),
-            tuple(_option(term) for part in options for term in _items(part, "the options")),
-        )
-
-    def box(self) -> BlackBox:
-        """Load the function, as a black box.
-
-        Raises:
-            ByssusError: it is not there, or does not fit the declaration.
-        """
-        function = load_function(self.file, self.function)
-        if isinstance(function, BlackBox):
-            return self._given(function)
-        try:
-            signature = inspect.signature(function)
-        except (TypeError, ValueError):  # one of C, which does not say
-            return DeclaredBox(self)
-        try:
-            signature.bind(*range(len(self.inputs)))
-        except TypeError:
-            raise ByssusError(
-                f"{self.function} takes {signature}, and is declared with {len(self.inputs)} "
-                "inputs: give it one + for each of its arguments"
-            ) from None
-        return DeclaredBox(self)
-
-    def _given(self, box: BlackBox) -> BlackBox:
-        if self.options:
-            raise ByssusError(
-                f"{box.name} is a black box already: give {self.options[0][0]}= to its decorator"
-            )
-        if len(box.inputs) != len(self.inputs):
-            raise ByssusError(
-                f"{box.name} takes {len(box.inputs)} arguments, and is declared with "
-                f"{len(self.inputs)} inputs: give it one + for each of its arguments"
-            )
-        if not self.outputs and box.output != Boolean():
-            raise ByssusError(f"{box.name} is declared with no output, so make it Boolean()")
-        if len(self.outputs) > 1:
-            raise ByssusError(f"{box.name} is a black box already, with one output: declare one")
-        return box
-
-    def clauses(self) -> list[Clause]:
-        """What the program needs beside the black box, which has one output: a list of several."""
-        if len(self.outputs) < 2:
-            return []
-        inputs = [Var(f"I{i}") for i in range(len(self.inputs))]
-        outputs = [Var(f"O{i}") for i in range(len(self.outputs))]
-        packed = Term(self.name, *inputs, list2term(outputs))
-        return [Clause(Term(self.name, *inputs, *outputs), packed)]
-
-
-class DeclaredBox(BlackBox):
-    """The black box of a declaration: its inputs and output have types at most, no domains."""
-
-    def __init__(self, declaration: Declaration) -> None:
-        function = load_function(declaration.file, declaration.function)
-        inputs = tuple(map(Anything, declaration.inputs))
-        outputs = tuple(map(Anything, declaration.outputs))
-        output = outputs[0] if len(outputs) == 1 else _Several(*outputs) if outputs else Boolean()
-        options: dict[str, Any] = dict(declaration.options)
-        samples = options.pop("samples", 100)
-        check_sampling(samples, None)
-        caller = Caller(
-            function if options.get("vectorized") else _converting(function, inputs),
-            name=declaration.name,
-            check_output=output.check_output,
-            **options,
-        )
-        # A black box has finite domains, or none: these are only asked what they hold.
-        super().__init__(
-            function, declaration.name, (Boolean(),), output, caller, "auto", samples, "auto", None
-        )
-        self.inputs = inputs
-        self.declaration = declaration
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # The function is found in its file again; its memo and count of calls go with the copy.
-        state = self.caller.__getstate__()
-        del state["_function"], state["_check_output"]
-        return DeclaredBox, (self.declaration,), state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.caller.__setstate__({**vars(self.caller), **state})
-
-
-def declared_samples(boxes: Iterable[BlackBox]) -> list[int]:
-    """How many worlds an example the declarations of black boxes ask for, where they do."""
-    asked = [dict(b.declaration.options) for b in boxes if isinstance(b, DeclaredBox)]
-    return [options["samples"] for options in asked if "samples" in options]
-
-
-def _converting(function: Callable[..., Any], inputs: tuple[Anything, ...]) -> Callable[..., Any]:
-    """The function on the values of rules."""
-    if not any(domain.name in ("str", "float", "list") for domain in inputs):
-        return function
-
-    def converted(arguments: tuple[Hashable, ...]) -> list[Any]:
-        return [domain.convert(v) for domain, v in zip(inputs, arguments, strict=True)]
-
-    if inspect.iscoroutinefunction(function):
-
-        @functools.wraps(function)
-        async def wait(*arguments: Hashable) -> Any:
-            return await function(*converted(arguments))
-
-        return wait
-
-    @functools.wraps(function)
-    def call(*arguments: Hashable) -> Any:
-        return function(*converted(arguments))
-
-    return call
-
-
-def _items(term: Any, what: str) -> list[Any]:
-    if not is_variable(term) and str(term) == "[]":
-        return []
-    if is_variable(term) or not is_list(term):
-        raise ByssusError(f"{what} is {term}, which is no list: declare {_FORM}")
-    items: list[Any] = term2list(term, deep=False)
-    return items
-
-
-def _option(term: Any) -> tuple[str, Hashable]:
-    name = str(getattr(term, "functor", term))
-    if name not in _OPTIONS or term.arity != 1 or not is_ground(term):
-        raise ByssusError(
-            f"{term} is no option of a black box: there are "
-            f"{', '.join(f'{option}(...)' for option in _OPTIONS)}"
-        )
-    return name, to_python(term.args[0])
-
-
-# In ProbLog's own engine
+_KINDS: Mapping[str, type[FunctionDeclaration] | type[LLMDeclaration]] = {
+    "blackbox": FunctionDeclaration,
+    "llm": LLMDeclaration,
+}
+"""The directives that declare black boxes, with three arguments or four."""
 
 
 def register(engine: ClauseDBEngine, box: BlackBox, name: str | None = None) -> None:
@@ -352,7 +75,8 @@ def register(engine: ClauseDBEngine, box: BlackBox, name: str | None = None) -> 
                 "name="
             )
     for arity in arities(box):
-        engine.add_simple_builtin(called, arity, _Relation(called, box))
+        relation = SimpleProbabilisticBuiltIn(_Relation(called, box))
+        engine.add_builtin(called, arity, relation)
 
 
 def arities(box: BlackBox) -> tuple[int, ...]:
@@ -373,7 +97,7 @@ def unbound(name: str, inputs: Sequence[Any]) -> str | None:
 
 
 def load() -> None:
-    """What `library(byssus)` does: make `blackbox/3` and `/4` known to the program that loads it.
+    """What `library(byssus)` does: make `blackbox` and `llm` known to the program that loads it.
 
     ProbLog names the program in a global that all threads share, so it is taken from the caller.
     """
@@ -383,19 +107,20 @@ def load() -> None:
     if frame is None:
         raise ByssusError("library(byssus) is for programs: `:- use_module(library(byssus)).`")
     database: ClauseDB = frame.f_locals["self"]
-    for arity in (3, 4):
-        found = database.find(Term("_byssus_blackbox", *[None] * arity))
-        if found is None or not database.get_node(found):
-            database.add_extern("blackbox", arity, _declare, scope="byssus")
+    for kind in _KINDS:
+        for arity in (3, 4):
+            found = database.find(Term(f"_byssus_{kind}", *[None] * arity))
+            if found is None or not database.get_node(found):
+                database.add_extern(kind, arity, partial(_declare, kind), scope="byssus")
 
 
-def _declare(*terms: Any, database: ClauseDB, **about: Any) -> list[tuple[Any, ...]]:
+def _declare(kind: str, *terms: Any, database: ClauseDB, **about: Any) -> list[tuple[Any, ...]]:
     """Evaluate the directive."""
     where = about["location"]
     # In a module, the names of predicates begin with the module's.
-    prefix = str(about["call_origin"][0]).partition("blackbox/")[0]
+    prefix = str(about["call_origin"][0]).partition(f"{kind}/")[0]
     with _shown_by_problog(database, where, (ByssusError,)):
-        declaration = Declaration.read(terms, folder(database, where))
+        declaration: Declaration = _KINDS[kind].read(terms, folder(database, where))
         key = f"{prefix}{declaration.name}/{len(declaration.inputs) + len(declaration.outputs)}"
         known = database.data.setdefault("byssus", {})
         if known.get(key) == declaration:
@@ -404,15 +129,26 @@ def _declare(*terms: Any, database: ClauseDB, **about: Any) -> list[tuple[Any, .
             raise ByssusError(f"{declaration.name} is declared twice: take one declaration away")
         box = declaration.box()
         name, _, arity = key.rpartition("/")
-        found = database.find(Term(name, *[None] * int(arity)))
+        head = Term(name, *[None] * int(arity))
+        found = database.find(head)
         if (found is not None and database.get_node(found)) or database.get_builtin(key):
             raise ByssusError(
                 f"{key} is also defined by clauses, or by ProbLog: rename one of the two"
             )
-        relation = _Relation(declaration.name, box, len(declaration.outputs))
+        relation = _Relation(declaration.name, box)
         database.add_extern(name, int(arity), relation)
+        # What is added so is certain; a call may also be a random choice.
+        database._set_node(database.find(head), builtin(name, int(arity), relation))
         known[key] = declaration
     return [terms]
+
+
+class builtin(SimpleProbabilisticBuiltIn):  # type: ignore[misc]  # noqa: N801
+    """A predicate in a program's database; ProbLog's engine knows it by the name of its class."""
+
+    def __init__(self, functor: str, arity: int, relation: _Relation) -> None:
+        super().__init__(relation)
+        self.functor, self.arity = functor, arity
 
 
 def folder(database: Any, location: Any) -> Path:
@@ -430,14 +166,12 @@ class _Relation:
     Attributes:
         name: the predicate's.
         box: the black box.
-        outputs: how many arguments are outputs; None for one, or none where it is Boolean.
     """
 
     name: str
     box: BlackBox
-    outputs: int | None = None
 
-    def __call__(self, *terms: Any, database: ClauseDB, **about: Any) -> list[tuple[Any, ...]]:
+    def __call__(self, *terms: Any, database: ClauseDB, **about: Any) -> list[tuple[Any, Key]]:
         count = len(self.box.inputs)
         with _shown_by_problog(database, about["location"]):
             fault = unbound(self.name, terms[:count])
@@ -455,37 +189,11 @@ class _Relation:
                     line or 0,
                 )
                 return []
-            return self._answers(terms[:count], terms[count:], outcome)
-
-    def _answers(
-        self, inputs: tuple[Any, ...], asked: tuple[Any, ...], outcome: Outcome
-    ) -> list[tuple[Any, ...]]:
-        if not asked:
-            return [inputs] if outcome is True else []
-        values = outcome if self.outputs is not None and self.outputs > 1 else (outcome,)
-        assert isinstance(values, tuple)
-        found = []
-        for term, value in zip(asked, map(to_term, values), strict=True):
-            if not unifies(term, value):
-                return []
-            found.append(term if not is_variable(term) and is_ground(term) else value)
-        return [(*inputs, *found)]
-
-
-def unifies(term: Any, value: Term) -> bool:
-    """Whether a term may be this value; quoted or not, an atom is the same."""
-    if not is_variable(term) and is_ground(term):
-        same = order_key(to_term(to_python(term))) == order_key(value) if _plain(term) else False
-        return bool(term == value or same)
-    try:
-        unify_value(term, value, {})
-    except UnifyError:
-        return False
-    return True
-
-
-def _plain(term: Any) -> bool:
-    return isinstance(term, Constant) or term.arity == 0 or is_list(term)
+            found = solutions(self.name, terms[:count], terms[count:], outcome, about["target"])
+            return [
+                (about["engine"].create_context(given, parent=about["context"]), node)
+                for given, node in found
+            ]
 
 
 @contextmanager
@@ -562,7 +270,21 @@ def is_library(goal: Any) -> bool:
 
 def is_declaration(goal: Any) -> bool:
     """Whether a goal declares a black box."""
-    return getattr(goal, "functor", None) == "blackbox" and goal.arity in (3, 4)
+    return getattr(goal, "functor", None) in _KINDS and goal.arity in (3, 4)
+
+
+def read_declaration(goal: Any, folder: Path) -> Declaration:
+    """What a goal declares.
+
+    Args:
+        goal: the goal.
+        folder: where its file is.
+
+    Raises:
+        ByssusError: it is not of the form of a declaration.
+    """
+    declaration: Declaration = _KINDS[goal.functor].read(goal.args, folder)
+    return declaration
 
 
 def _find_library() -> None:

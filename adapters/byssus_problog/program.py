@@ -54,6 +54,7 @@ from byssus.formula import Key
 from byssus.provenance.sampled import circuit_membership, mass_lost, some_worlds
 from byssus.worlds import Sampler, check_sampling
 
+from ._declarations import declared_samples
 from ._engine import Arguments
 from ._grounding import Ask, Ground, Grounder, negated, observation
 from ._inputs import Inputs
@@ -62,7 +63,6 @@ from ._rules import NoAnswer, Rules, exclusive, impossible, joined, named, part
 from ._source import Source
 from ._tokens import Observed, tokens, values_in
 from ._worlds import over_worlds, world_program
-from .blackboxes import declared_samples
 
 __all__ = ["Program"]
 

@@ -591,7 +591,8 @@ class Answers:
                 )
             total += number
             row = self._row(answer)
-            if row is not None:
+            # Of what cannot be, nothing more is to be asked.
+            if row is not None and (number or isinstance(probability, Tensor)):
                 found.append((probability if isinstance(probability, Tensor) else number, row))
         if total > 1 + _TOLERANCE:
             raise DomainError(

@@ -330,7 +330,7 @@ class Derivation(Generic[T]):
         return self.call(box, rows, [asked[row] for row in rows])
 
     def afford(self, box: BlackBoxRelation, count: int) -> None:
-        self.asked[box.name] = count
+        self.asked[box.name] = count * box.times
         limit = self.limits.calls(box)
         if limit is not None and count > limit:
             raise TooManyCalls(box, count, limit)

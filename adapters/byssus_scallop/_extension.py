@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import itertools
 from argparse import ArgumentParser
-from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from importlib import metadata
 from types import SimpleNamespace
 from typing import Any
@@ -22,7 +22,7 @@ from scallopy import Plugin, PluginRegistry
 from scallopy.utils import HistoryAction
 from torch import Tensor
 
-from byssus import ByssusError
+from byssus import BlackBox, ByssusError
 from byssus._calls import Failure
 
 from ._blackbox import Answer, BlackBoxDeclaration
@@ -97,7 +97,7 @@ scallopy.ScallopContext.__new__ = staticmethod(_new)
 
 
 def scallops_own(provenance: str, custom: Any, *arguments: Any, **options: Any) -> Any:
-    """A context of Scallop's own, under a provenance of its own, which knows `@blackbox` and `@llm`."""
+    """A context of Scallop's own, under a provenance of its own, which knows black boxes."""
     names = ("k", "wmc_with_disjunctions", "train_k", "test_k", "no_stdlib", "monitors")
     given = {name: value for name, value in options.items() if name in names and value}
     context = scallopy.ScallopContext(provenance, custom, *arguments, **given)
@@ -133,7 +133,14 @@ class BlackBoxPlugin(Plugin):  # type: ignore[misc]
         ctx._history_actions.append(HistoryAction("_load_byssus", (), {}))
 
 
+def _blackboxes(context: Any) -> Mapping[str, BlackBox]:
+    """The black boxes that the programs of a context declare, by name."""
+    internal = context._internal
+    return internal.known.blackboxes if isinstance(internal, _Asking) else {}
+
+
 scallopy.ScallopContext._load_byssus = lambda self: BlackBoxPlugin().load_into_ctx(self)
+scallopy.ScallopContext.blackboxes = property(_blackboxes)
 
 
 def _found_entry_points(
@@ -258,6 +265,7 @@ class _Asking:
         self.ran = trial if self.ran is self.real else self.ran
         self.real, self.boxes = trial, boxes
         self.known._items += tuple(added.items)
+        self.known._declared_boxes |= added.boxes
         self.files |= any(one.name == "file" for item in added.items for one in item.attributes)
         return found
 

@@ -44,7 +44,7 @@ def foreseen(solver: Solver, inputs: Inputs, unknown: Collection[str] = ()) -> P
         why = why if limit is None else str(limit)
     calls = {}
     for box in solver.engine.program.blackboxes:
-        known = [n for n in (found.get(box.name), box.box.caller.budget) if n is not None]
+        known = [n for n in (found.get(box.name), box.budget) if n is not None]
         calls[box.name] = min(known, default=None)
     table = ConceptTable(inputs.blocks)
     names = _relations(table)
@@ -85,11 +85,12 @@ def _asked(
         if open_.intersection(box.over or (box.asked,)):
             continue
         if box.asked is not None:
-            found[box.name] = count = len(tables[box.asked])
-        elif (contents := tags.contents([tables[name] for name in box.over], most)) is not None:
-            found[box.name] = count = len(contents)
+            count = len(tables[box.asked])
         else:
-            count = most + 1
+            contents = tags.contents([tables[name] for name in box.over], most)
+            count = most + 1 if contents is None else len(contents)
+        if box.asked is not None or count <= most:
+            found[box.name] = count * box.times
         if count > most:
             excess = excess or TooManyCalls(box, count, most)
     return found, excess

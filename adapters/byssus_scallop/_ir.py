@@ -265,6 +265,19 @@ class BlackBoxRelation:
     over: tuple[str, ...] = ()
     samples: int | None = None
 
+    @property
+    def times(self) -> int:
+        """How many calls an evaluation is: of a language model one for each vote."""
+        question = getattr(self.box, "question", None)
+        return 1 if question is None else int(question.votes)
+
+    @property
+    def budget(self) -> int | None:
+        """The most calls that there may be, ever; None for no limit."""
+        question = getattr(self.box, "question", None)
+        budget = {} if question is None else question.budget
+        return budget.get("calls", self.box.caller.budget)
+
 
 @dataclass(frozen=True)
 class Relation:

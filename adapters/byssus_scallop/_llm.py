@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -75,12 +76,14 @@ class LanguageModel(ForeignBox):
 
     @property
     def table_limit(self) -> int:
-        """The largest domain that is tabulated: not more than the budget's calls."""
-        return min(super().table_limit, self.question.budget.get("calls", super().table_limit))
+        """The largest domain that is tabulated: what its budget of calls is enough for."""
+        calls = self.question.budget.get("calls")
+        limit = super().table_limit
+        return limit if calls is None else min(limit, int(calls) // self.question.votes)
 
     def report(self) -> Report:
         """What has been asked so far, and what it cost."""
-        return self.question.report
+        return replace(self.question.report)
 
     def evaluate(self, tuples: Sequence[Arguments]) -> list[Outcome]:
         """The answers, or a `Failure`, for each argument tuple."""
@@ -128,26 +131,21 @@ def _process(
             f"${shape.name} is a function, with one answer: leave out many=, or declare a "
             f"relation, `type {shape.name}(bound ..., result)`"
         )
-    answers = heading.answers(many)
+    calling = {"timeout": 60.0}
+    calling |= {name: options[name] for name in _CALLING if name in options}
     question = Question(
         prompt,
         name=shape.name,
         arguments=_arguments(heading),
         fields=_fields(shape),
+        timeout=calling["timeout"],
         **asking,
     )
+    calling = {"concurrency": question.concurrency, "remote": True, **calling}
+    answers = heading.answers(many)
     _check_choices(answers, question.form.choices)
-    calling = {"timeout": 60.0, "concurrency": question.concurrency}
-    calling |= {name: options[name] for name in _CALLING if name in options}
     types = None if heading.over else shape.types[: shape.bound]
-    key: Hashable = (
-        "llm",
-        prompt,
-        shape.types,
-        heading.over,
-        answers,
-        repr(sorted(options.items())),
-    )
+    key = ("llm", prompt, shape.types, heading.over, answers, repr(sorted(options.items())))
     box = boxes.kept(key, lambda: LanguageModel(question, shape.name, answers, types, calling))
     return heading.actions(box, list)
 
@@ -157,10 +155,11 @@ def _arguments(heading: Heading) -> tuple[str, ...]:
     if heading.over:
         return heading.over
     shape = heading.shape
-    for name, kind in zip(_named(shape, range(shape.bound)), shape.types, strict=False):
+    names = _named(shape, range(shape.bound))
+    for name, kind in zip(names, shape.types, strict=False):
         if kind in _OPAQUE:
             raise ByssusError(f"{name} is of type {kind}, which no prompt can show: take a String")
-    return _named(shape, range(shape.bound))
+    return names
 
 
 def _fields(shape: Shape) -> dict[str, str]:
@@ -183,9 +182,9 @@ def _named(shape: Shape, columns: range) -> tuple[str, ...]:
         name = shape.columns[i]
         if name is None:
             raise ByssusError(
-                f"column {i} of {shape.name} has no name, and the language model is told of columns "
-                f"by their names: give it one, as in `type {shape.name}(bound x: String, kind: "
-                "String)`"
+                f"column {i} of {shape.name} has no name, and the language model is told of "
+                f"columns by their names: give it one, as in `type {shape.name}(bound x: String, "
+                "kind: String)`"
             )
         if name in names:
             raise ByssusError(f"{shape.name} has two columns {name!r}: give each a name of its own")
@@ -198,12 +197,11 @@ def _pairs(name: str, given: Any) -> dict[str, Any]:
     if isinstance(given, Mapping):
         return dict(given)
     try:
-        return {key: value for key, value in given}
+        return dict(given)
     except (TypeError, ValueError):
+        shown = '("calls", 500)' if name == "budget" else '("max_tokens", 64)'
         raise ByssusError(
-            f'{name}={given!r}: give pairs of a name and a value, {name}=[("calls", 500)]'
-            if name == "budget"
-            else f'{name}={given!r}: give pairs of a name and a value, {name}=[("max_tokens", 64)]'
+            f"{name}={given!r}: give pairs of a name and a value, {name}=[{shown}]"
         ) from None
 
 

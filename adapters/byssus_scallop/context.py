@@ -916,8 +916,8 @@ class ScallopContext:
     def _open(self) -> list[str]:
         """The relations whose facts can only come with a batch, and may be any."""
         program = self._lowering().program
-        filled = {one.head for one in (*program.rules, *program.aggregates)}
-        filled |= {one.relation for one in (*program.facts, *self._facts)}
+        filled = {rule.head for rule in program.rules} | {a.head for a in program.aggregates}
+        filled |= {fact.relation for fact in program.facts} | {e.relation for e in self._facts}
         filled |= {box.name for box in program.blackboxes}
         filled |= {name for name, mapping in self._mappings.items() if mapping.kind is not None}
         shown = (name for name, r in program.relations.items() if not r.hidden and "#" not in name)

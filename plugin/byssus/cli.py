@@ -31,6 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     demo.add_argument("--seed", type=_count, default=0)
     demo.add_argument("--json", action="store_true", help="end with the result as a JSON object")
     _add_run(commands)
+    _add_cache(commands)
     doctor = commands.add_parser(
         "doctor", help="say which engines byssus sees, and what to do about a missing one"
     )
@@ -40,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.command == "doctor":
             _doctor.run(as_json=options.json)
         else:
-            (_demo if options.command == "demo" else _run)(options)
+            {"demo": _demo, "run": _run, "cache": _cache}[options.command](options)
     except ByssusError as error:
         sys.stderr.write(f"byssus: {error}\n")
         return 1
@@ -89,6 +90,45 @@ def _add_run(commands: Any) -> None:
     scallop.add_argument("arguments", nargs="*", help="what @cmd_arg reads; after --")
 
 
+def _add_cache(commands: Any) -> None:
+    cache = commands.add_parser("cache", help="look at what language models answered; prune it")
+    actions = cache.add_subparsers(dest="action", required=True)
+
+    def add(name: str, what: str, json: bool = False) -> argparse.ArgumentParser:
+        action: argparse.ArgumentParser = actions.add_parser(name, help=what)
+        action.add_argument("--cache", metavar="PATH", help="not that of byssus.toml")
+        if json:
+            action.add_argument(
+                "--json", action="store_true", help="end with the result as a JSON object"
+            )
+        return action
+
+    add("stats", "how many entries of which models, and who has spent what", json=True)
+    entries = add("list", "the newest entries", json=True)
+    entries.add_argument("--model", metavar="M", help="those of this model")
+    entries.add_argument("--contains", metavar="TEXT", help="those whose messages or answer do")
+    entries.add_argument(
+        "--limit", type=_count, default=20, metavar="N", help="so many, 20 by default; 0 for all"
+    )
+    show = add("show", "one entry, with all of its request and reply")
+    show.add_argument("key", metavar="KEY", help="the beginning of its key")
+    prune = add("prune", "remove entries; says how many, and removes them with --yes")
+    which = prune.add_mutually_exclusive_group(required=True)
+    which.add_argument(
+        "--older-than", type=_age, metavar="AGE", help="30d: so many days; or h, m, s"
+    )
+    which.add_argument("--model", metavar="M", help="those of this model")
+    which.add_argument("--contains", metavar="TEXT", help="those whose messages or answer do")
+    which.add_argument("--all", action="store_true", help="all of them")
+    prune.add_argument("--yes", action="store_true", help="do it")
+    export = add("export", "write all entries as JSON lines")
+    export.add_argument("file", metavar="FILE", help="where to; - for standard output")
+    imports = add("import", "add entries from JSON lines; none that is there is overwritten")
+    imports.add_argument("file", metavar="FILE", help="where from; - for standard input")
+    spent = add("spent", "who has spent what", json=True)
+    spent.add_argument("--reset", metavar="NAME", help="forget what this one has spent")
+
+
 _OPTIONS = {
     ".scl": ("backend", "facts", "query", "limit", "arguments"),
     ".pl": ("nodes", "seconds"),
@@ -123,6 +163,16 @@ def _run(options: argparse.Namespace) -> None:
     module.run(options)
 
 
+def _cache(options: argparse.Namespace) -> None:
+    try:
+        module = importlib.import_module("byssus.llm._cli")
+    except ImportError as error:
+        raise ByssusError(
+            f"a cache of answers needs {_package(error)}: pip install 'byssus[llm]'"
+        ) from error
+    module.run(options)
+
+
 def _demo(options: argparse.Namespace) -> None:
     try:
         # By name: the core knows no engine, and this one may not be installed.
@@ -147,6 +197,13 @@ def _count(text: str) -> int:
     if not 0 <= count < 2**63:
         raise argparse.ArgumentTypeError("a whole number from 0 on, of at most 63 bits")
     return count
+
+
+def _age(text: str) -> float:
+    units = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+    if text[-1:] not in units:
+        raise argparse.ArgumentTypeError("a number and a unit: 90s, 30m, 12h, 30d")
+    return _count(text[:-1]) * units[text[-1]]
 
 
 if __name__ == "__main__":

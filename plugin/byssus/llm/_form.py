@@ -28,14 +28,11 @@ _KINDS = {
     "int": "integer",
     "number": "number",
     "float": "number",
-    "boolean": "boolean",
-    "bool": "boolean",
 }
 _TYPES: dict[str, tuple[type, ...]] = {
     "string": (str,),
     "integer": (int,),
     "number": (int, float),
-    "boolean": (bool,),
 }
 _ANSWER = "answer"
 _ANSWERS = "answers"
@@ -56,7 +53,7 @@ class _Field:
         self._kind = "string"
         if choices is not None:
             self._choose(_listed(choices))
-        elif isinstance(what, Boolean) or what == "test":
+        elif isinstance(what, Boolean) or what in (bool, "bool", "boolean"):
             self.choices = {"yes": True, "no": False}
         elif isinstance(what, Integer) and (what.size or 0) > _FEW:
             self._kind = "integer"
@@ -103,15 +100,15 @@ class _Field:
         """
         if self.choices:
             found = {_plain(text): choice for text, choice in self.choices.items()}
+            if isinstance(value, bool) and set(map(type, self.choices.values())) == {bool}:
+                return value
             key = _plain(_text(value)) if isinstance(value, Hashable) else None
             if key not in found:
                 raise LLMError(
                     f"{_cut(value)} is none of the choices of {self.name}, {listed(self.choices)}"
                 )
             return found[key]
-        if isinstance(value, bool) != (self._kind == "boolean") or not isinstance(
-            value, _TYPES[self._kind]
-        ):
+        if isinstance(value, bool) or not isinstance(value, _TYPES[self._kind]):
             raise LLMError(f"{_cut(value)} is no {self._kind}, as {self.name} is to be")
         if isinstance(value, float) and not math.isfinite(value):
             raise LLMError(f"{value!r} is no number, as {self.name} is to be")
@@ -148,7 +145,7 @@ class Form:
             raise DomainError("many= is for values, and this asks whether something holds")
         self.test = not fields
         self.many = many
-        named = fields or {_ANSWER: "test"}
+        named = fields or {_ANSWER: bool}
         self.fields = [_Field(name, what, choices) for name, what in named.items()]
 
     @property

@@ -83,7 +83,7 @@ def llm(
         generator: makes sampling reproducible.
         on_error: "raise", "discard", or the output to take. Failed calls are not remembered.
         timeout: seconds that a call may take, with all its attempts.
-        concurrency: how many calls go out at once; byssus.toml's, or 32.
+        concurrency: how many calls go out at once; byssus.toml's, or 64.
 
     Raises:
         DomainError: the template, the choices or an option is wrong.
@@ -203,6 +203,12 @@ class LLM(BlackBox):
         if isinstance(outcome, Chances):
             return max(outcome, key=outcome.__getitem__)
         return outcome
+
+    @property
+    def table_limit(self) -> int:
+        """The largest domain that is tabulated: by the budget of calls, of which each vote is one."""
+        calls = self.question.budget.get("calls")
+        return super().table_limit if calls is None else int(calls) // self.question.votes
 
     def plan(self) -> Plan:
         """What calling this on tensors will do; each vote is a call."""

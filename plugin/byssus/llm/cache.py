@@ -98,10 +98,15 @@ class Cost(NamedTuple):
         return self.input_tokens + self.output_tokens
 
     def __add__(self, other: Cost) -> Cost:  # type: ignore[override]
-        return Cost(*(a + b for a, b in zip(self, other, strict=True)))
+        return Cost(
+            self.calls + other.calls,
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            self.usd + other.usd,
+        )
 
     def __sub__(self, other: Cost) -> Cost:
-        return Cost(*(a - b for a, b in zip(self, other, strict=True)))
+        return self + Cost(-other.calls, -other.input_tokens, -other.output_tokens, -other.usd)
 
 
 class Entry(NamedTuple):
@@ -176,6 +181,8 @@ class Cache:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(_absolute(path))
+        if "\0" in str(self.path):
+            raise CacheError(f"{path!r} cannot be the path of a cache: it holds a NUL")
         self._lock = threading.Lock()
         self._reading: sql.Connection | None = None
         self._writing: sql.Connection | None = None
@@ -238,7 +245,7 @@ class Cache:
         name: str,
         most: Cost,
         limits: Mapping[str, float],
-        everything: Mapping[str, float] = {},  # noqa: B006 (it is only read)
+        everything: Mapping[str, float] = {},
     ) -> int:
         """Count what a call costs at most as spent, before it is made.
 
@@ -379,11 +386,10 @@ class Cache:
         Raises:
             CacheError: if what is pending cannot be written.
         """
-        with self._lock:
+        with self._lock, self._named_errors():
             try:
                 if self._pending:
-                    with self._named_errors():
-                        self._flush(self._writer())
+                    self._flush(self._writer())
             finally:
                 # What was removed or replaced is not ours to put in order.
                 self._check_identity()

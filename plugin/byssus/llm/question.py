@@ -95,6 +95,11 @@ class Question:
         timeout: seconds an attempt.
 
     Attributes:
+        template: the prompt.
+        form: of the answers.
+        name: what messages and budgets call it.
+        votes: how many times each question is asked.
+        budget: the limits.
         report: what has been asked.
 
     Raises:
@@ -156,10 +161,10 @@ class Question:
         self._model = model
         self._mode = mode
         self._cache = None if cache is None else Path(cache).expanduser()
-        self._budget = dict(budget or {})
+        self.budget = dict(budget or {})
         self._settings = dict(settings or {})
         self._timeout = timeout
-        _settings.check_budget(self._budget, f"{name}: budget=")
+        _settings.check_budget(self.budget, f"{name}: budget=")
         _settings.check_settings(self._settings, f"{name}: settings=")
         self._system = system
         self._examples = [self._example(pair) for pair in examples]
@@ -330,7 +335,7 @@ class Question:
     ) -> dict[str, Any]:
         model = now.model(self._model)
         most = self._most(request, model)
-        reservation = cache.reserve(self.name, most, self._budget, now.budget)
+        reservation = cache.reserve(self.name, most, self.budget, now.budget)
         self.report.calls += 1
         try:
             reply = await send(model, request, self._timeout)
@@ -359,7 +364,7 @@ class Question:
         ]
         read = sum(map(len, contents)) + _FRAME * (1 + len(contents))
         written = request.get("max_tokens", request.get("extra", {}).get("max_completion_tokens"))
-        limits = self._budget.keys() | _settings.settings().budget.keys()
+        limits = self.budget.keys() | _settings.settings().budget.keys()
         if written is None and limits & {"tokens", "usd"}:
             raise SettingsError(
                 f"{self.name}: without max_tokens a call has no bound, and there is a budget of "

@@ -1,0 +1,257 @@
+r"""Language models in programs: a prompt template is a predicate.
+
+```prolog
+:- use_module(library(byssus)).
+:- llm('There are {{objects}}. What type of room is most likely?',
+       room, [+objects, -kind], [choices([kitchen, office, lab]), model(small)]).
+:- llm('{{text}}\nWho works where?', works, [+text, -person, -place], [many(true)]).
+:- llm('How old is {{person}}?', age, [+person, -years:int]).
+:- llm('Can a {{animal}} fly?', flies, [+animal]).
+```
+
+`+` marks inputs, which the template names, and `-` outputs: one value, several, or none for whether
+something holds. After a colon stands a type: `str` (which any text is), `int`, `float` or `bool`.
+
+Where the answer is uncertain (choices, with a server that gives log-probabilities; `votes(n)`), a
+call is an annotated disjunction over its answers: the same call is the same random choice,
+whichever goals ask for it, and different calls are independent. With `many(true)` all answers of a
+call hold.
+
+The options are those of `byssus.llm`: `choices`, `many`, `model`, `system`, `examples` (each a list
+of the inputs and then the outputs), `votes`, `calibration`, `logprobs`, `mode`, `budget` (as
+`budget([calls(500), usd(2.0)])`), `settings` (as `settings([temperature(0.5)])`), `on_error`,
+`timeout` and `concurrency`; and `samples`, the worlds an example where worlds are sampled.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from problog.logic import is_ground, is_variable
+
+from byssus import ByssusError, Discrete, Domain, DomainError
+from byssus._calls import Caller
+from byssus.blackbox import checked
+from byssus.worlds import check_sampling
+
+from ._answers import Answers
+from ._declarations import Anything, DeclaredBox, Made, items, output_of, read_modes, text
+from ._terms import to_python
+
+if TYPE_CHECKING:
+    from byssus.llm.question import Question, Report
+
+__all__ = ["LLMBox", "LLMDeclaration"]
+
+_FORM = "llm('The template, with {{input}}.', name, [+input, ..., -output, ...])"
+_TYPES = ("str", "int", "float", "bool")
+_CALLING = ("on_error", "timeout", "concurrency", "samples")
+_NAMED = ("budget", "settings")
+"""Options whose value is a list of `name(value)`."""
+
+Typed = tuple[str, str]
+"""An argument: its name, and its type; "" where none is given."""
+
+
+@dataclass(frozen=True)
+class LLMDeclaration:
+    """What `llm/3` or `llm/4` declares.
+
+    Attributes:
+        prompt: the template.
+        name: of the predicate.
+        inputs: the template's arguments.
+        outputs: what it asks for.
+        options: of `byssus.llm`.
+    """
+
+    prompt: str
+    name: str
+    inputs: tuple[Typed, ...]
+    outputs: tuple[Typed, ...]
+    options: tuple[tuple[str, Any], ...]
+
+    @classmethod
+    def read(cls, arguments: Sequence[Any], folder: Path) -> LLMDeclaration:
+        """Read the arguments of the directive.
+
+        Args:
+            arguments: its terms.
+            folder: where its file is; of no use here.
+
+        Raises:
+            ByssusError: they are not of this form.
+        """
+        prompt, name, modes, *options = arguments
+        inputs, outputs = (tuple(map(_typed, part)) for part in read_modes(modes, _FORM))
+        names = [argument for argument, _ in (*inputs, *outputs)]
+        twice = [argument for i, argument in enumerate(names) if argument in names[:i]]
+        if twice:
+            raise ByssusError(f"two arguments are called {twice[0]}: give each a name of its own")
+        given = [_option(term) for part in options for term in items(part, "the options", _FORM)]
+        twice = [option for i, (option, _) in enumerate(given) if option in dict(given[:i])]
+        if twice:
+            raise ByssusError(f"the option {twice[0]} is given twice: take one away")
+        return cls(
+            _unescaped(text(prompt, "template", _FORM)),
+            text(name, "name", _FORM),
+            inputs,
+            outputs,
+            tuple(given),
+        )
+
+    @property
+    def samples(self) -> int | None:
+        """The worlds an example that it asks for."""
+        return dict(self.options).get("samples")
+
+    def box(self) -> LLMBox:
+        """The black box. Nothing is called, and no key is needed yet.
+
+        Raises:
+            ByssusError: the template, the choices or an option is wrong.
+        """
+        return LLMBox(self)
+
+    def make(self) -> Made:
+        """The parts of the black box."""
+        from byssus.llm.question import Question
+
+        options: dict[str, Any] = dict(self.options)
+        calling = {name: options.pop(name) for name in _CALLING if name in options}
+        samples = calling.pop("samples", 100)
+        check_sampling(samples, None)
+        timeout = calling.setdefault("timeout", 60.0)
+        options.update((name, dict(options[name])) for name in _NAMED if name in options)
+        if "examples" in options:
+            options["examples"] = [self._example(shown) for shown in options["examples"]]
+        fields = {name: kind or "str" for name, kind in self.outputs}
+        question = Question(
+            self.prompt,
+            name=self.name,
+            arguments=[name for name, _ in self.inputs],
+            fields=fields,
+            timeout=timeout,
+            **options,
+        )
+        calling.setdefault("concurrency", question.concurrency)
+        choices = question.form.choices if fields else ()
+        output = Discrete(choices) if choices else output_of(tuple(map(Anything, fields.values())))
+        inputs = tuple(Anything(kind) for _, kind in self.inputs)
+        caller = Caller(
+            _Asked(question, inputs) if any(kind for _, kind in self.inputs) else question,
+            name=self.name,
+            check_output=_listed(output) if question.form.many else checked(output.check_output),
+            remote=True,
+            **calling,
+        )
+        return Made(question, inputs, output, caller, samples)
+
+    def _example(self, shown: Any) -> tuple[tuple[Hashable, ...], Hashable]:
+        """An example as the arguments and the answer."""
+        inputs, outputs = len(self.inputs), max(1, len(self.outputs))
+        if not isinstance(shown, tuple) or len(shown) != inputs + (
+            1 if dict(self.options).get("many") else outputs
+        ):
+            raise ByssusError(
+                f"the example {shown!r} does not fit: give a list of the {inputs} inputs and then "
+                "the outputs; with many(true), a list of answers in their place"
+            )
+        answer = shown[inputs:]
+        return shown[:inputs], answer[0] if len(answer) == 1 else answer
+
+
+class LLMBox(DeclaredBox):
+    """A language model that a program declares."""
+
+    declaration: LLMDeclaration
+    function: Question
+
+    @property
+    def certain(self) -> bool:
+        """Whether it has exactly one answer for each argument tuple."""
+        return not self.function.form.many and self.function.alternatives == 1
+
+    @property
+    def table_limit(self) -> int:
+        """The most argument tuples that are tabulated: those that the budget of calls allows."""
+        calls = dict(dict(self.declaration.options).get("budget", ())).get("calls")
+        limit = super().table_limit
+        return limit if calls is None else min(limit, calls // self.function.votes)
+
+    def report(self) -> Report:
+        """What has been asked so far, and what it cost."""
+        return self.function.report
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A question that is asked of values of rules, as its arguments' types want them."""
+
+    question: Question
+    inputs: tuple[Anything, ...]
+
+    async def __call__(self, *arguments: Hashable) -> Any:
+        values = [domain.convert(v) for domain, v in zip(self.inputs, arguments, strict=True)]
+        return await self.question(*values)
+
+
+def _listed(output: Domain) -> Callable[[object], Hashable]:
+    """The check of a list of answers."""
+
+    def check(answers: object) -> Answers:
+        if not isinstance(answers, list | tuple):
+            raise DomainError(f"{answers!r} is no list of answers")
+        return Answers(tuple(dict.fromkeys(map(output.check_output, answers))))
+
+    return check
+
+
+# The terms of a directive
+
+
+def _typed(term: Any) -> Typed:
+    """The name and type of an argument."""
+    name, kind = term.args if getattr(term, "functor", "") == "':'" else (term, None)
+    if is_variable(name) or name.arity or not isinstance(to_python(name), str):
+        raise ByssusError(f"{term} is no name of an argument: declare {_FORM}")
+    if kind is not None and str(kind) not in _TYPES:
+        raise ByssusError(f"{kind} is no type of {name}: there are {', '.join(_TYPES)}")
+    return str(to_python(name)), "" if kind is None else str(kind)
+
+
+def _option(term: Any) -> tuple[str, Hashable]:
+    from byssus.llm.question import OPTIONS
+
+    name = str(getattr(term, "functor", term))
+    known = (*OPTIONS, *_CALLING)
+    if name not in known or term.arity != 1 or not is_ground(term):
+        raise ByssusError(
+            f"{term} is no option of llm: there are "
+            f"{', '.join(f'{option}(...)' for option in known)}"
+        )
+    (value,) = term.args
+    if name in _NAMED:
+        return name, tuple(map(_pair, items(value, f"{name}(...)", _FORM)))
+    if name in ("choices", "examples"):
+        items(value, f"{name}(...)", _FORM)
+    found = to_python(value)
+    return name, _unescaped(found) if name == "system" and isinstance(found, str) else found
+
+
+def _pair(term: Any) -> tuple[str, Hashable]:
+    if is_variable(term) or term.arity != 1:
+        raise ByssusError(f"{term} is no name(value), as in budget([calls(500), usd(2.0)])")
+    return str(term.functor), to_python(term.args[0])
+
+
+_ESCAPES = {"n": "\n", "t": "\t"}
+
+
+def _unescaped(text: str) -> str:
+    """A text with the characters that stand for others put in: ProbLog leaves them as written."""
+    return re.sub(r"\\([nt\\'\"])", lambda found: _ESCAPES.get(found[1], found[1]), text)
