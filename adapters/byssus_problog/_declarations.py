@@ -10,7 +10,7 @@ The file is relative to the program's; `'file.py:function'` names a function tha
 the predicate is. `+` marks inputs, which are bound when the predicate is called, and `-` outputs,
 after them: with one, the function returns its value; with several, a tuple; with none, whether it
 holds. The words are names, except that `int`, `float`, `str`, `bool` and `list` are types: the
-function gets a value of this type, and what it returns is checked; `+n:int` has both. Where it
+function gets a value of this type, and what it returns is Checked; `+n:int` has both. Where it
 returns a dictionary from answers to probabilities, the call is one of them, with its probability.
 
 `:- llm(...)` declares a language model, see `byssus_problog.llms`.
@@ -30,7 +30,7 @@ from problog.logic import Clause, Term, Var, is_ground, is_list, is_variable, li
 from byssus import BlackBox, Boolean, ByssusError, Domain, DomainError, Float
 from byssus._calls import Caller
 from byssus._functions import load_function
-from byssus.blackbox import _hashable, checked
+from byssus.blackbox import _hashable, Checked
 from byssus.worlds import check_sampling
 
 from ._terms import to_python
@@ -296,7 +296,7 @@ class FunctionDeclaration:
         caller = Caller(
             function if options.get("vectorized") else _converting(function, inputs),
             name=self.name,
-            check_output=checked(output.check_output),
+            check_output=Checked(output.check_output),
             **options,
         )
         return Made(function, inputs, output, caller, samples)

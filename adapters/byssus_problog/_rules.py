@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -38,13 +38,13 @@ class Rules:
         formula: its outputs; then the worlds lost to failed calls; then, if any, the evidence.
         pending: the asks that have no answer yet. The formula is right only in worlds that
             support none of them.
-        failed: the asks whose calls failed and were discarded.
+        failures: the calls that failed and were discarded, as (name, *arguments), with the cause.
     """
 
     ground: Ground
     formula: Formula
     pending: tuple[Ask, ...]
-    failed: tuple[Ask, ...]
+    failures: dict[tuple[Hashable, ...], BaseException]
 
     @cached_property
     def guards(self) -> Formula:

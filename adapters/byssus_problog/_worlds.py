@@ -33,7 +33,7 @@ from byssus.errors import listed
 from byssus.estimators import Frequencies
 from byssus.formula import Key, Node
 from byssus.provenance.sampled import Sampled, mass_lost, some_worlds
-from byssus.worlds import alike
+from byssus.worlds import _first, alike, number_worlds
 
 from ._database import Network
 from ._grounding import Concept, negated
@@ -91,6 +91,28 @@ def over_worlds(program: Program, worlds: Tensor) -> Distribution:
         domain=program._outputs.domain,
         failures=failures,
     )
+
+
+def extended(before: Rules, worlds: Worlds, rules: Rules, fresh: Worlds) -> Worlds:
+    """Worlds of new rules, alike to worlds of the rules before in the concepts of these.
+
+    Else worlds would ask for other calls each time that answers lead to more concepts.
+
+    Args:
+        before: the rules before.
+        worlds: their worlds.
+        rules: the new rules.
+        fresh: worlds of these.
+    """
+    if fresh.complete or worlds.complete or fresh.indices.shape[1] != worlds.indices.shape[1]:
+        return fresh
+    columns = {name: i for i, name in enumerate(_names(before.ground.concepts))}
+    indices = fresh.indices.clone()
+    for i, name in enumerate(_names(rules.ground.concepts)):
+        if name in columns:
+            indices[:, :, i] = worlds.indices[:, :, columns[name]]
+    number, _ = number_worlds(indices, rules.formula.widths)
+    return Worlds(indices, _first(number), repeats=fresh.repeats)
 
 
 def _own_facts(rules: Rules) -> list[Concept]:

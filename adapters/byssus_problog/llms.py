@@ -35,7 +35,7 @@ from problog.logic import is_ground, is_variable
 
 from byssus import ByssusError, Discrete, Domain, DomainError
 from byssus._calls import Caller
-from byssus.blackbox import checked
+from byssus.blackbox import Checked
 from byssus.worlds import check_sampling
 
 from ._answers import Answers
@@ -145,7 +145,7 @@ class LLMDeclaration:
         caller = Caller(
             _Asked(question, inputs) if any(kind for _, kind in self.inputs) else question,
             name=self.name,
-            check_output=_listed(output) if question.form.many else checked(output.check_output),
+            check_output=_listed(output) if question.form.many else Checked(output.check_output),
             remote=True,
             **calling,
         )

@@ -62,7 +62,7 @@ from ._leaves import Leaves, Outputs, Rows
 from ._rules import NoAnswer, Rules, exclusive, impossible, joined, named, part
 from ._source import Source
 from ._tokens import Observed, tokens, values_in
-from ._worlds import over_worlds, world_program
+from ._worlds import extended, over_worlds, world_program
 
 __all__ = ["Program"]
 
@@ -252,6 +252,14 @@ class Program(nn.Module):
         return self._outputs.answers
 
     @property
+    def blackboxes(self) -> Mapping[str, BlackBox]:
+        """The black boxes that the rules may call, by the name under which they do.
+
+        Of one that `:- llm(...)` declares, `report()` says what it has cost.
+        """
+        return dict(self._boxes)
+
+    @property
     def tunable(self) -> dict[str, Tensor]:
         """The present value of each tunable probability `t(...)::head`, by the text of the head.
 
@@ -352,7 +360,7 @@ class Program(nn.Module):
                 result = self._exact(self._rules, self._weights(self._inputs, given))
             else:
                 result = self._estimate(given, observed)
-            result.failures = {**self._failures(), **result.failures}
+            result.failures = {**self._rules.failures, **result.failures}
         result.calls = sum(box.calls for box in self._boxes.values()) - before
         return result
 
@@ -395,27 +403,20 @@ class Program(nn.Module):
             return None
         return [] if isinstance(outcome, Failure) else [outcome]
 
-    def _failures(self) -> dict[tuple[Hashable, ...], BaseException]:
-        """The calls that failed, as (name, *arguments), with the cause."""
-        found: dict[tuple[Hashable, ...], BaseException] = {}
-        for ask in self._rules.failed:
-            outcome = self._boxes[ask.box].caller.known(ask.arguments)
-            if isinstance(outcome, Failure):
-                found[ask.box, *ask.arguments] = outcome.cause
-        return found
-
     def _ground(self) -> Rules:
         ground = self._grounder.ground(self._known)
         if self._grounder.symbolic and not self._too_large(ground):
             self._grounder.use_values()  # every call can be made, so that all is exact
             ground = self._grounder.ground(self._known)
         pending, failed = [], []
+        failures: dict[tuple[Hashable, ...], BaseException] = {}
         for ask in ground.asks:
-            answer = self._known(ask.box, ask.arguments)
-            if answer is None:
+            outcome = self._boxes[ask.box].caller.known(ask.arguments, _UNKNOWN)
+            if outcome is _UNKNOWN:
                 pending.append(ask)
-            elif not answer:
+            elif isinstance(outcome, Failure):
                 failed.append(ask)
+                failures[ask.box, *ask.arguments] = outcome.cause
         keys: list[Key] = list(ground.keys)
         lost: Key = ground.disjoin(ask.guard for ask in failed) if failed else None
         if failed:
@@ -426,7 +427,7 @@ class Program(nn.Module):
             observed = ground.conjoin(ground.evidence)
             roots = [*(ground.conjoin([key, observed]) for key in roots), observed]
         formula = ground.formula(roots)
-        return Rules(ground, formula, tuple(pending), tuple(failed))
+        return Rules(ground, formula, tuple(pending), failures)
 
     def _too_large(self, ground: Ground) -> list[str]:
         """The black boxes that are called on more tuples of values than can be tabulated."""
@@ -589,7 +590,8 @@ class Program(nn.Module):
             return []
         decided = set(rules.ground.tokens.values())  # calls need them
         if self._provenance != "mixed":
-            return [i for i, c in enumerate(concepts) if c.test is None]
+            # Which of its answers a call gives is summed out: few worlds ask for any one call.
+            return [i for i, c in enumerate(concepts) if c.test is None and not c.answer]
         if self._sampled_names is None:
             predicted = [c for c in rules.formula.order() if concepts[c].network is not None]
             return sorted(decided.union(predicted[: (len(predicted) + 1) // 2]))
@@ -696,9 +698,10 @@ class Program(nn.Module):
             if not asks:
                 break
             self._call(asks)
-            known, rules = rules.ground.concepts, self._ground()
-            if rules.ground.concepts != known:  # the answers lead to concepts not drawn yet
-                concepts, worlds = draw(rules)
+            before, rules = rules, self._ground()
+            if rules.ground.concepts != before.ground.concepts:  # some are not drawn yet
+                concepts, fresh = draw(rules)
+                worlds = extended(before, worlds, rules, fresh)
         if rules is not self._rules:
             self._adopt(rules)
             circuit = self.circuit

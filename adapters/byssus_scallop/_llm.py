@@ -26,17 +26,19 @@ any black box.
 from __future__ import annotations
 
 import functools
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from byssus import ByssusError
+from byssus import ByssusError, Discrete, Domain
 from byssus._calls import Arguments, Outcome
+from byssus.errors import listed
 
 from ._blackbox import Answers, BlackBoxes, ForeignBox, Heading, Shape, read_heading
 from ._types import FAMILIES
+from ._values import convert
 from .attribute import AttributeAction, ForeignAttributeProcessor, ItemNode
 
 if TYPE_CHECKING:
@@ -53,6 +55,11 @@ _KINDS = {
 }
 _OPAQUE = ("Entity", "Tensor")
 """Types whose values have no text."""
+_PAIRS = {
+    "budget": '("calls", 500)',
+    "settings": '("max_tokens", 64)',
+    "choices": '("kind", ["kitchen", "office"])',
+}
 
 
 class LanguageModel(ForeignBox):
@@ -109,17 +116,17 @@ def processor(boxes: BlackBoxes) -> ForeignAttributeProcessor:
 
 
 def _process(
-    boxes: BlackBoxes, item: ItemNode, prompt: str | None = None, **options: Any
+    boxes: BlackBoxes, item: ItemNode, prompt: str | None = None, *more: Any, **options: Any
 ) -> list[AttributeAction]:
     # Only where a program has one: it needs more than byssus does.
     from byssus.llm.question import OPTIONS, Question
 
     heading = read_heading(item, options, ("over", "samples", *_CALLING, *OPTIONS))
     shape = heading.shape
-    if not isinstance(prompt, str):
+    if not isinstance(prompt, str) or more:
         raise ByssusError(
-            "it takes the prompt first, a text that names the arguments, "
-            '@llm("What type of room has {{objects}}?")'
+            "it takes the prompt, a text that names the arguments, and all else by name: "
+            '@llm("What type of room has {{objects}}?", model="small")'
         )
     asking = {name: options[name] for name in OPTIONS if name in options}
     for name in ("budget", "settings"):
@@ -131,19 +138,21 @@ def _process(
             f"${shape.name} is a function, with one answer: leave out many=, or declare a "
             f"relation, `type {shape.name}(bound ..., result)`"
         )
+    fields: dict[str, str | Domain]
+    fields = {name: _KINDS[kind] for name, kind in _free(shape).items()}
+    fields |= _chosen(shape, asking.pop("choices", None))
     calling = {"timeout": 60.0}
     calling |= {name: options[name] for name in _CALLING if name in options}
     question = Question(
         prompt,
         name=shape.name,
         arguments=_arguments(heading),
-        fields=_fields(shape),
+        fields=fields,
         timeout=calling["timeout"],
         **asking,
     )
     calling = {"concurrency": question.concurrency, "remote": True, **calling}
     answers = heading.answers(many)
-    _check_choices(answers, question.form.choices)
     types = None if heading.over else shape.types[: shape.bound]
     key = ("llm", prompt, shape.types, heading.over, answers, repr(sorted(options.items())))
     box = boxes.kept(key, lambda: LanguageModel(question, shape.name, answers, types, calling))
@@ -162,18 +171,64 @@ def _arguments(heading: Heading) -> tuple[str, ...]:
     return names
 
 
-def _fields(shape: Shape) -> dict[str, str]:
-    """The names of what is asked for, and what they are."""
+def _free(shape: Shape) -> dict[str, str]:
+    """What is asked for: the types of the free columns, by their names."""
     free = range(shape.bound, len(shape.types))
     names = (shape.name,) if shape.function else _named(shape, free)
-    kinds = [shape.types[i] for i in free]
-    for name, kind in zip(names, kinds, strict=True):
+    found = dict(zip(names, (shape.types[i] for i in free), strict=True))
+    for name, kind in found.items():
         if kind not in _KINDS:
             raise ByssusError(
                 f"{name} is of type {kind}, which no language model answers: take String, bool, an "
                 "integer type or a float type"
             )
-    return {name: _KINDS[kind] for name, kind in zip(names, kinds, strict=True)}
+    return found
+
+
+def _chosen(shape: Shape, choices: Any) -> dict[str, Domain]:
+    """The free columns of which it is given what they may be.
+
+    Choices are pairs of a column and its values; or the values of the one column that can hold
+    them.
+    """
+    free = _free(shape)
+    if choices is None:
+        return {}
+    named: dict[str, Any] = {}
+    if isinstance(choices, list) and choices and isinstance(choices[0], tuple):
+        named = _pairs("choices", choices)
+    elif len(free) == 1:
+        named = dict.fromkeys(free, choices)
+    else:
+        fitting = [name for name, kind in free.items() if _misfit(kind, choices) is None]
+        if len(fitting) != 1:
+            which = f"{', '.join(fitting)} can all" if fitting else "no free column can"
+            raise ByssusError(
+                f"choices={choices!r}: {which} have these values; say which column does, "
+                f"choices=[{_PAIRS['choices']}]"
+            )
+        named = dict.fromkeys(fitting, choices)
+    for name, values in named.items():
+        if name not in free:
+            raise ByssusError(
+                f"choices= are for {name!r}, which is no free column of {shape.name}: there are "
+                f"{listed(free)}"
+            )
+        if not isinstance(values, list | tuple) or not values:
+            raise ByssusError(f"choices={values!r}: give a list of the values that {name} may have")
+        if error := _misfit(free[name], values):
+            raise ByssusError(f"choices=: {name} cannot have all of these values: {error}")
+    return {name: Discrete(values) for name, values in named.items()}
+
+
+def _misfit(kind: str, values: Any) -> str | None:
+    """Why a column of a type cannot hold some values; None if it can."""
+    for value in values if isinstance(values, list | tuple) else ():
+        try:
+            convert(value, kind, "a value")
+        except ByssusError as error:
+            return str(error)
+    return None
 
 
 def _named(shape: Shape, columns: range) -> tuple[str, ...]:
@@ -199,16 +254,6 @@ def _pairs(name: str, given: Any) -> dict[str, Any]:
     try:
         return dict(given)
     except (TypeError, ValueError):
-        shown = '("calls", 500)' if name == "budget" else '("max_tokens", 64)'
         raise ByssusError(
-            f"{name}={given!r}: give pairs of a name and a value, {name}=[{shown}]"
+            f"{name}={given!r}: give pairs of a name and a value, {name}=[{_PAIRS[name]}]"
         ) from None
-
-
-def _check_choices(answers: Answers, choices: Sequence[Hashable]) -> None:
-    """Refuse a choice that its column cannot hold."""
-    for choice in choices:
-        try:
-            answers(choice)
-        except ByssusError as error:
-            raise ByssusError(f"the choice {choice!r} does not fit: {error}") from None

@@ -109,7 +109,7 @@ def blackbox(
         caller = Caller(
             function,
             name=called,
-            check_output=checked(_hashable if output is None else output.check_output),
+            check_output=Checked(_hashable if output is None else output.check_output),
             vectorized=vectorized,
             executor=executor,
             concurrency=concurrency,
@@ -168,12 +168,24 @@ class Chances(Mapping[Hashable, float]):
 _TOLERANCE = 1e-4
 
 
-def checked(check_output: Callable[[object], Hashable]) -> Callable[[object], Hashable]:
-    """The check of an output, for answers that may be dictionaries of them."""
+@dataclass(frozen=True)
+class Checked:
+    """The check of an output, for answers that may be dictionaries of outputs.
 
-    def check(answer: object) -> Hashable:
+    Attributes:
+        check_output: the check of one output.
+    """
+
+    check_output: Callable[[object], Hashable]
+
+    def __call__(self, answer: object) -> Hashable:
+        """The answer in its canonical form.
+
+        Raises:
+            DomainError: an output is none, or the probabilities cannot be.
+        """
         if not isinstance(answer, Mapping):
-            return check_output(answer)
+            return self.check_output(answer)
         probs: dict[Hashable, float] = {}
         for value, probability in answer.items():
             if not isinstance(probability, int | float | np.floating) or not (
@@ -182,7 +194,7 @@ def checked(check_output: Callable[[object], Hashable]) -> Callable[[object], Ha
                 raise DomainError(
                     f"{value!r} has the probability {probability!r}: give a number from 0 to 1"
                 )
-            output = check_output(value)
+            output = self.check_output(value)
             probs[output] = probs.get(output, 0.0) + float(probability)
         total = math.fsum(probs.values())
         if total > 1 + _TOLERANCE:
@@ -191,8 +203,6 @@ def checked(check_output: Callable[[object], Hashable]) -> Callable[[object], Ha
                 "so give at most 1 in all"
             )
         return Chances(probs)
-
-    return check
 
 
 @dataclass(frozen=True)

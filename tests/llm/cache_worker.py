@@ -22,8 +22,8 @@ def without_torch() -> None:
 if __name__ == "__main__":
     without_torch()
 
-from byssus.errors import BudgetExceeded, CacheError
-from byssus.llm.cache import Cache, Cost, key_of
+from byssus.errors import BudgetExceeded, CacheError  # noqa: E402
+from byssus.llm.cache import Cache, Cost, key_of  # noqa: E402
 
 
 def request(i: int) -> dict:

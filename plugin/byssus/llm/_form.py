@@ -110,16 +110,16 @@ class _Field:
             return found[key]
         if isinstance(value, bool) or not isinstance(value, _TYPES[self._kind]):
             raise LLMError(f"{_cut(value)} is no {self._kind}, as {self.name} is to be")
-        if isinstance(value, float) and not math.isfinite(value):
-            raise LLMError(f"{value!r} is no number, as {self.name} is to be")
-        if self._kind == "number":
+        if isinstance(value, int | float) and self._kind == "number":
+            if not math.isfinite(value):
+                raise LLMError(f"{value!r} is no number, as {self.name} is to be")
             value = float(value)
         if self._domain is not None:
             try:
                 return self._domain.check_output(value)
             except DomainError as error:
                 raise LLMError(f"{_cut(value)} is no {self.name}: {error}") from None
-        return value  # type: ignore[no-any-return]
+        return value
 
 
 class Form:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from byssus._calls import Caller, Failure
-from byssus.blackbox import BlackBox, Chances, _hashable, _is_view, checked
+from byssus.blackbox import BlackBox, Chances, Checked, _hashable, _is_view
 from byssus.domains import Boolean, Discrete, Domain, Tuple
 from byssus.errors import ByssusError, DomainError
 from byssus.estimators import Estimator
@@ -132,7 +132,7 @@ def llm(
     caller = Caller(
         question,
         name=called,
-        check_output=checked(_hashable if declared is None else declared.check_output),
+        check_output=Checked(_hashable if declared is None else declared.check_output),
         concurrency=question.concurrency if concurrency is None else concurrency,
         timeout=timeout,
         on_error=on_error,
@@ -206,7 +206,7 @@ class LLM(BlackBox):
 
     @property
     def table_limit(self) -> int:
-        """The largest domain that is tabulated: by the budget of calls, of which each vote is one."""
+        """The largest domain that is tabulated. Each vote is a call of the budget."""
         calls = self.question.budget.get("calls")
         return super().table_limit if calls is None else int(calls) // self.question.votes
 

@@ -41,7 +41,7 @@ _FORMAT = 1
 _PATIENCE = 30.0  # seconds to wait while others write
 _REMEMBERED = 16 * 2**20  # characters of JSON that are kept in memory
 _PAGE = 500  # entries that are read at once
-_SMALLEST = 1e-12  # US dollars: sums of whole numbers are exact, those of fractions are not
+_DOLLAR = 10**12  # picodollars: sums of whole numbers are exact, those of fractions are not
 _LARGEST = 2**53  # of any count: servers say how many tokens were used, and are not believed
 
 _TABLES = sql.MetaData()
@@ -660,8 +660,8 @@ def _check(
     for unit, limit in limits.items():
         columns, size = _UNITS[unit]
         held, added = (sum(row[column] for column in columns) for row in (before, more))
-        if held + added > limit / size + 0.5:  # the half is for rounding
-            shown = [f"{value:,.10g} {unit}" for value in (added * size, limit, held * size)]
+        if held + added > limit * size + 0.5:  # the half is for rounding
+            shown = [f"{value:,.10g} {unit}" for value in (added / size, limit, held / size)]
             raise BudgetExceeded(
                 f"{name}: one more call, of at most {shown[0]}, would exceed {whose}, {shown[1]}: "
                 f"{shown[2]} are spent, or reserved for calls under way. Raise the budget, or "
@@ -670,14 +670,14 @@ def _check(
 
 
 _UNITS = {
-    "calls": (("calls",), 1.0),
-    "tokens": (("input_tokens", "output_tokens"), 1.0),
-    "usd": (("picodollars",), _SMALLEST),
+    "calls": (("calls",), 1),
+    "tokens": (("input_tokens", "output_tokens"), 1),
+    "usd": (("picodollars",), _DOLLAR),
 }
 
 
 def _row_of(cost: Cost) -> dict[str, int]:
-    amounts = (*cost[:3], cost.usd / _SMALLEST)
+    amounts = (*cost[:3], cost.usd * _DOLLAR)
     return {
         column.name: round(min(max(amount, 0), _LARGEST))
         for column, amount in zip(_AMOUNTS, amounts, strict=True)
@@ -686,7 +686,7 @@ def _row_of(cost: Cost) -> dict[str, int]:
 
 def _cost(row: Iterable[Any] | None) -> Cost:
     calls, inputs, outputs, picodollars = _whole(row)
-    return Cost(calls, inputs, outputs, picodollars * _SMALLEST)
+    return Cost(calls, inputs, outputs, picodollars / _DOLLAR)
 
 
 def _whole(row: Iterable[Any] | None) -> list[int]:
