@@ -34,6 +34,8 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8080, help="0 takes a free one")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
+    if not 0 <= options.port < 2**16:
+        parser.error(f"--port {options.port}: a port is a number from 0 to 65535")
     try:
         import xllamacpp
     except ModuleNotFoundError:
@@ -42,7 +44,7 @@ def main() -> None:
     model = options.model or smollm2()
     if not model.is_file():
         sys.exit(f"There is no file {model}")
-    name = model.stem.removesuffix(".Q4_1")
+    name = model.stem.removesuffix(".Q4_1")  # the quantisation
     params = xllamacpp.CommonParams()
     params.model.path = str(model)
     params.model_alias = {name}

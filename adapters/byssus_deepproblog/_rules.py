@@ -30,6 +30,7 @@ from problog.program import SimpleProgram
 from byssus import ConceptError, ProgramError
 from byssus.errors import listed
 from byssus_problog._terms import body_of, heads_of, to_python
+from byssus_problog.blackboxes import directives, is_declaration
 
 PARAMETERS = "$parameters"
 """The network of the learned facts: of the input i it says `model.parameters[i]`."""
@@ -91,7 +92,7 @@ class Rules:
                 )
             if signature in ("query/1", "evidence/1", "evidence/2"):
                 continue  # a model is asked by its queries alone
-            if not _is_blackbox(statement):
+            if not any(map(is_declaration, directives(statement))):
                 rules.stock.add_clause(statement)
             rules.nameless &= not any(
                 part.signature in _LOOK_INTO_TERMS or part.signature == "tensor/1"
@@ -246,11 +247,6 @@ def _clause(head: Term, body: Term | None) -> Term:
 
 def _functor(head: Term) -> str:
     return str(head.signature)
-
-
-def _is_blackbox(statement: Term) -> bool:
-    head, body = _head(statement), body_of(statement)
-    return str(head.functor) == "_directive" and body is not None and body.functor == "blackbox"
 
 
 def parts(term: Any) -> Iterator[Term]:

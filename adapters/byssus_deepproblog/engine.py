@@ -129,6 +129,11 @@ class Engine(ExactEngine):  # type: ignore[misc]
         self.model.solver.forget()
         return True
 
+    @property
+    def blackboxes(self) -> Mapping[str, BlackBox]:
+        """The black boxes that the rules may call; those that they declare, once one was asked."""
+        return dict(self._boxes)
+
     def keep(self, folder: Path) -> None:
         """Keep circuits in a folder, unless another store is given."""
         self._options.setdefault("store", folder)
@@ -143,7 +148,7 @@ class Engine(ExactEngine):  # type: ignore[misc]
         Raises:
             NameSeen: a black box is called on one of them.
         """
-        return TemplateProgram(
+        program = TemplateProgram(
             self.rules.program,
             self._boxes,
             names=names,
@@ -151,6 +156,8 @@ class Engine(ExactEngine):  # type: ignore[misc]
             provenance=self.provenance,
             **self._options,
         )
+        self._boxes.update(program.blackboxes)  # declared ones are shared, with what they know
+        return program
 
     def get_hyperparameters(self) -> dict[str, Any]:
         """What `model.get_hyperparameters()` says of it; all of it goes into JSON."""

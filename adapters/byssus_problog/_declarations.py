@@ -10,7 +10,7 @@ The file is relative to the program's; `'file.py:function'` names a function tha
 the predicate is. `+` marks inputs, which are bound when the predicate is called, and `-` outputs,
 after them: with one, the function returns its value; with several, a tuple; with none, whether it
 holds. The words are names, except that `int`, `float`, `str`, `bool` and `list` are types: the
-function gets a value of this type, and what it returns is Checked; `+n:int` has both. Where it
+function gets a value of this type, and what it returns is checked; `+n:int` has both. Where it
 returns a dictionary from answers to probabilities, the call is one of them, with its probability.
 
 `:- llm(...)` declares a language model, see `byssus_problog.llms`.
@@ -182,11 +182,6 @@ class DeclaredBox(BlackBox):
         )
         self.inputs = inputs
         self.declaration = declaration
-
-    @property
-    def certain(self) -> bool:
-        """Whether it is known to have exactly one answer for each argument tuple."""
-        return True
 
     def __reduce__(self) -> tuple[Any, ...]:
         # What is called is made again; its memo and count of calls go with the copy.

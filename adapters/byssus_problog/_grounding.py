@@ -25,7 +25,6 @@ from byssus.formula import Key, Node
 
 from ._answers import is_answer, solutions
 from ._database import LABEL, Database, Network
-from ._declarations import DeclaredBox
 from ._engine import Arguments, Engine
 from ._parameters import LABEL as TUNABLE
 from ._parameters import Parameters
@@ -34,6 +33,7 @@ from ._source import Source
 from ._terms import bindings, order_key, to_python, to_term
 from ._tokens import CALL_TEST, OBSERVED, Call, Observed, Token, Touched, Value, tokens, values_in
 from .blackboxes import arities, unbound
+from .llms import gives_several, is_uncertain
 
 Place = tuple[str | None, int | None, int | None]
 _NOWHERE: Place = (None, None, None)
@@ -336,7 +336,7 @@ class Grounder:
             if any(isinstance(token, Observed) for token in given):
                 raise Touched(*given)
             if given:
-                if isinstance(box, DeclaredBox) and not box.certain:
+                if gives_several(box):
                     raise Touched(*given)
                 token = Call(name, terms[:count])
                 engine.ask(token, answered=True, about=about)
@@ -365,6 +365,9 @@ class Grounder:
         """What a call on tokens gives: a token, or tests of what its answer is."""
         given = terms[: len(call.arguments)]
         output = self.boxes[call.box].output
+        looked_at = len(terms) == len(given) or not is_variable(terms[-1])
+        if looked_at and is_uncertain(self.boxes[call.box]):
+            raise Touched(*values_in(call))
         if len(terms) == len(given):
             return [(terms, _test(call, to_term(True), target))]
         asked = terms[-1]
@@ -387,6 +390,11 @@ class Grounder:
     ) -> Ground:
         answers = [answer for _, some in patterns for answer in some]
         keys = [key for _, key in answers]
+        bound = self._bindings(patterns)
+        for call in asked:
+            # Only the one answer of a program can be a call whose answer is uncertain.
+            if isinstance(call, Call) and is_uncertain(self.boxes[call.box]) and [call] != bound:
+                raise Touched(*values_in(call))
         reader = _Reader(self, target)
         roots = [*keys, *evidence, *(key for guards in asked.values() for key in guards)]
         calls = [call for call in asked if isinstance(call, Call)]
@@ -396,7 +404,7 @@ class Grounder:
             reader.nodes,
             tuple(reader.concepts),
             tuple(term for term, _ in answers),
-            self._bindings(patterns),
+            None if bound is None else tuple(bound),
             tuple(keys),
             evidence,
             (),
@@ -413,9 +421,7 @@ class Grounder:
         asks = tuple(Ask(*call, guard(call)) for call in asked if not isinstance(call, Call))
         return replace(ground, asks=asks, calls=tuple((call, guard(call)) for call in calls))
 
-    def _bindings(
-        self, patterns: list[tuple[Term, list[tuple[Term, Key]]]]
-    ) -> tuple[Term, ...] | None:
+    def _bindings(self, patterns: list[tuple[Term, list[tuple[Term, Key]]]]) -> list[Term] | None:
         """The bindings of the variable, where one query has one and they can be told apart."""
         if len(patterns) != 1:
             return None
@@ -423,7 +429,7 @@ class Grounder:
         found = [list(bindings(pattern, term)) for term, _ in answers]
         if any(len(some) != 1 or not is_ground(some[0][1]) for some in found):
             return None
-        terms = tuple(some[0][1] for some in found)
+        terms = [some[0][1] for some in found]
         names = set(map(typed, map(to_python, terms)))
         return terms if len(names) == len(terms) else None  # abc and "abc" are one in Python
 

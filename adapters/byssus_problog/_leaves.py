@@ -13,9 +13,11 @@ from torch import Tensor
 
 from byssus import BlackBox, ByssusError
 from byssus._calls import Failure, Outcome
+from byssus.blackbox import Chances
 from byssus.domains import Domain, typed
 from byssus.estimators import Membership
 
+from ._answers import entries
 from ._database import Network
 from ._grounding import Ground
 from ._terms import to_python, to_term
@@ -107,6 +109,14 @@ class Leaves:
             return list(map(_plain, self._outcomes[term])), self._codes[term][rows]
         columns, codes = self._distinct(values_in(term), rows)
         return self._column(term, columns, int(codes.max(initial=-1)) + 1), codes
+
+    def outcomes(self, call: Call, rows: Rows) -> tuple[list[Outcome], Rows]:
+        """What a call gives in any world, and which of these it gives in some worlds."""
+        return self._outcomes[call], self._codes[call][rows]
+
+    def is_uncertain(self, call: Call) -> bool:
+        """Whether a call gives some of its answers with probabilities."""
+        return any(isinstance(outcome, Chances) for outcome in self._outcomes[call])
 
     def terms(self, term: Term, rows: Rows) -> tuple[list[Term], Rows]:
         """As `values`, as terms."""
@@ -267,6 +277,9 @@ class Outputs:
 
         The first worlds say which outputs there are; those that give others later give none.
         """
+        named = self._ground.answers if self._ground.bindings is None else self._ground.bindings
+        if len(named) == 1 and isinstance(named[0], Call) and leaves.is_uncertain(named[0]):
+            return self._place_chances(membership, leaves, named[0])
         answer, world = membership.output.cpu().numpy(), membership.world.cpu().numpy()
         output = np.full(len(answer), -1)
         for i, term in enumerate(self._terms):
@@ -295,6 +308,30 @@ class Outputs:
             torch.from_numpy(output[kept]).to(membership.world.device),
             None if share is None else share[index],
         )
+
+    def _place_chances(self, membership: Membership, leaves: Leaves, call: Call) -> Membership:
+        """The same where the only answer is that of a call, with its probabilities as shares."""
+        world = membership.world.cpu().numpy()
+        rows = np.flatnonzero(~leaves.lost[world])
+        outcomes, codes = leaves.outcomes(call, world[rows])
+        found = [[] if isinstance(o, Failure) else entries(o) for o in outcomes]
+        counts = np.array([len(some) for some in found], dtype=np.int64)
+        flat = [(self._position(_plain(v)), 1.0 if p is None else p) for f in found for v, p in f]
+        # Which entry of which outcome each new one is.
+        repeats = counts[codes]
+        first = np.repeat((np.cumsum(counts) - counts)[codes], repeats)
+        within = np.arange(len(first)) - np.repeat(np.cumsum(repeats) - repeats, repeats)
+        output = np.array([position for position, _ in flat], dtype=np.int64)[first + within]
+        chances = np.array([p for _, p in flat])[first + within]
+        if self._open:
+            self._sort(output)
+        kept = np.flatnonzero(output >= 0)
+        device = membership.world.device
+        index = torch.from_numpy(np.repeat(rows, repeats)[kept]).to(device)
+        share = torch.from_numpy(chances[kept]).to(device, torch.get_default_dtype())
+        if membership.share is not None:
+            share = share * membership.share[index]
+        return Membership(membership.world[index], torch.from_numpy(output[kept]).to(device), share)
 
     def _names(self, leaves: Leaves, term: Term, rows: Rows) -> tuple[list[Hashable], Rows]:
         if self._ground.bindings is not None:
@@ -331,4 +368,10 @@ def _column(values: Sequence[Hashable]) -> np.ndarray[Any, np.dtype[np.object_]]
 
 def _plain(outcome: Outcome) -> Hashable:
     """An outcome as the rules would see it."""
+    if isinstance(outcome, Chances):
+        raise ByssusError(
+            f"a black box gives the answer {outcome!r} with probabilities, to a call on more "
+            "tuples than fit its budget, and the rules do more with it than answer the only "
+            "query: raise `budget=`, so that all calls are made"
+        )
     return outcome if isinstance(outcome, Failure) else to_python(to_term(outcome))

@@ -138,6 +138,8 @@ def exclusive(rules: Rules, sample: Sample, compiled: bool) -> bool:
     """Whether the outputs are alternatives: there are several, and no world gives two."""
     if sample.outputs < 2:
         return False
+    if len(rules.ground.answers) == 1:  # a token, which is one value in a world
+        return True
     found = sample.membership
     world = found.world[found.output < sample.outputs]
     if not len(world) or int(torch.bincount(world).max()) < 2:
@@ -149,6 +151,11 @@ def exclusive(rules: Rules, sample: Sample, compiled: bool) -> bool:
 def joined(outputs: Membership, evidence: Membership, number: int) -> Membership:
     """The outputs, and the evidence as the output of this number."""
     shares = [m.share for m in (outputs, evidence) if m.share is not None]
+    if len(shares) == 1:
+        one = shares[0]
+        shares = [
+            one.new_ones(len(m.world)) if m.share is None else m.share for m in (outputs, evidence)
+        ]
     return Membership(
         torch.cat([outputs.world, evidence.world]),
         torch.cat([outputs.output, evidence.output + number]),

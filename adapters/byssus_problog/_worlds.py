@@ -36,7 +36,7 @@ from byssus.provenance.sampled import Sampled, mass_lost, some_worlds
 from byssus.worlds import _first, alike, number_worlds
 
 from ._database import Network
-from ._grounding import Concept, negated
+from ._grounding import Concept, negated, observation
 from ._inputs import instance_of
 from ._leaves import Outputs
 from ._rules import Rules
@@ -107,9 +107,10 @@ def extended(before: Rules, worlds: Worlds, rules: Rules, fresh: Worlds) -> Worl
     if fresh.complete or worlds.complete or fresh.indices.shape[1] != worlds.indices.shape[1]:
         return fresh
     columns = {name: i for i, name in enumerate(_names(before.ground.concepts))}
+    observed = set(map(observation, rules.ground.observed))  # whose values may be others now
     indices = fresh.indices.clone()
     for i, name in enumerate(_names(rules.ground.concepts)):
-        if name in columns:
+        if name in columns and rules.ground.concepts[i].network not in observed:
             indices[:, :, i] = worlds.indices[:, :, columns[name]]
     number, _ = number_worlds(indices, rules.formula.widths)
     return Worlds(indices, _first(number), repeats=fresh.repeats)

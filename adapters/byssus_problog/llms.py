@@ -29,21 +29,19 @@ import re
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from problog.logic import is_ground, is_variable
 
-from byssus import ByssusError, Discrete, Domain, DomainError
+from byssus import BlackBox, ByssusError, Discrete, Domain, DomainError
 from byssus._calls import Caller
 from byssus.blackbox import Checked
+from byssus.llm.question import OPTIONS, Question, Report
 from byssus.worlds import check_sampling
 
 from ._answers import Answers
 from ._declarations import Anything, DeclaredBox, Made, items, output_of, read_modes, text
 from ._terms import to_python
-
-if TYPE_CHECKING:
-    from byssus.llm.question import Question, Report
 
 __all__ = ["LLMBox", "LLMDeclaration"]
 
@@ -119,8 +117,6 @@ class LLMDeclaration:
 
     def make(self) -> Made:
         """The parts of the black box."""
-        from byssus.llm.question import Question
-
         options: dict[str, Any] = dict(self.options)
         calling = {name: options.pop(name) for name in _CALLING if name in options}
         samples = calling.pop("samples", 100)
@@ -172,11 +168,6 @@ class LLMBox(DeclaredBox):
     function: Question
 
     @property
-    def certain(self) -> bool:
-        """Whether it has exactly one answer for each argument tuple."""
-        return not self.function.form.many and self.function.alternatives == 1
-
-    @property
     def table_limit(self) -> int:
         """The most argument tuples that are tabulated: those that the budget of calls allows."""
         calls = dict(dict(self.declaration.options).get("budget", ())).get("calls")
@@ -186,6 +177,21 @@ class LLMBox(DeclaredBox):
     def report(self) -> Report:
         """What has been asked so far, and what it cost."""
         return self.function.report
+
+
+def is_uncertain(box: BlackBox) -> bool:
+    """Whether a black box is known to give its answers with probabilities."""
+    return isinstance(box.function, Question) and box.function.alternatives > 1
+
+
+def gives_several(box: BlackBox) -> bool:
+    """Whether all of several answers may hold."""
+    return isinstance(box, LLMBox) and box.function.form.many
+
+
+def votes(box: BlackBox) -> int:
+    """How many calls are made for an argument tuple."""
+    return box.function.votes if isinstance(box.function, Question) else 1
 
 
 @dataclass(frozen=True)
@@ -225,8 +231,6 @@ def _typed(term: Any) -> Typed:
 
 
 def _option(term: Any) -> tuple[str, Hashable]:
-    from byssus.llm.question import OPTIONS
-
     name = str(getattr(term, "functor", term))
     known = (*OPTIONS, *_CALLING)
     if name not in known or term.arity != 1 or not is_ground(term):

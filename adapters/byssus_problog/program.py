@@ -348,9 +348,7 @@ class Program(nn.Module):
         if len(given) < len(concepts or {}) + len(more):
             twice = sorted(set(concepts or {}) & set(more))
             raise ConceptError(f"{listed(twice)} is given twice, in the mapping and as a keyword")
-        device = next((part.device for part in given.values() if isinstance(part, Tensor)), None)
-        for name, table in self._observations(observed).items():
-            given[name] = table.to(device=device)
+        given |= self._observations(self._rules, observed, given)
         before = sum(box.calls for box in self._boxes.values())
         with self._staged():
             worlds = self._inputs.worlds(given) if self._provenance == "nesydm" else None
@@ -364,9 +362,12 @@ class Program(nn.Module):
         result.calls = sum(box.calls for box in self._boxes.values()) - before
         return result
 
-    def _observations(self, observed: Observations) -> dict[str, Tensor]:
+    def _observations(
+        self, rules: Rules, observed: Observations, given: Mapping[str, Any]
+    ) -> dict[str, Tensor]:
         """What the examples observe, as tables of probabilities, `(batch, 1, values)`."""
-        wanted = self._rules.ground.observed
+        device = next((part.device for part in given.values() if isinstance(part, Tensor)), None)
+        wanted = rules.ground.observed
         asked = {token for term in self._grounder.queries or () for token in tokens(term)}
         numbers = {token.number for token in asked if isinstance(token, Observed)}
         if set(range(len(observed))) != numbers or len(set(map(len, observed))) > 1:
@@ -380,7 +381,7 @@ class Program(nn.Module):
             position = {typed(value): i for i, value in enumerate(values)}
             codes = [position.get(typed(value), len(values)) for value in observed[number]]
             table = one_hot(torch.tensor(codes), len(values) + 1)
-            tables[observation(number)] = table[:, None].to(torch.get_default_dtype())
+            tables[observation(number)] = table[:, None].to(device, torch.get_default_dtype())
         return tables
 
     def extra_repr(self) -> str:
@@ -644,7 +645,8 @@ class Program(nn.Module):
         return Distribution(rules.ground.values, exact=probs, lost=lost)
 
     def _estimate(self, given: Mapping[str, Any], observed: Observations) -> Distribution:
-        sample, lost, failures = self._sample(partial(self._draw, given=given), observed)
+        draw = partial(self._draw, given=given, observed=observed)
+        sample, lost, failures = self._sample(draw, observed)
         self._check_evidence(sample)
         estimator = self.estimator
         if self._provenance == "nesydm" and self._inputs.instances:
@@ -778,8 +780,12 @@ class Program(nn.Module):
 
         return Leaves(ground, self._boxes, self._grounder.networks, indices, guards, observed)
 
-    def _draw(self, rules: Rules, given: Mapping[str, Any]) -> tuple[Concepts, Worlds]:
+    def _draw(
+        self, rules: Rules, given: Mapping[str, Any], observed: Observations
+    ) -> tuple[Concepts, Worlds]:
         inputs = self._inputs if rules is self._rules else self._find_inputs(rules)
+        if rules is not self._rules:  # answers may be compared with what is observed
+            given = {**given, **self._observations(rules, observed, given)}
         try:
             weights = self._weights(inputs, given)
         except (ShapeError, ConceptError) as error:

@@ -90,6 +90,7 @@ class Ground(_Uncertain[Key]):
         super().__init__(table)
         self.nodes: dict[int, tuple[str, Any]] = {}
         self._known: dict[tuple[str, Any], int] = {}
+        # For each node the values that concepts may still have where it holds, one bit each.
         self._implied: dict[int, dict[int, int]] = {0: {}}
         self._most = nodes
         self._deadline = None if seconds is None else time.monotonic() + seconds
@@ -102,12 +103,14 @@ class Ground(_Uncertain[Key]):
         if width == 1:
             return 0
         # The first value of two is the negation of the second: they contradict each other.
-        positive = self._node("literal", (concept, 1 if width == 2 else value))
-        if width > 2:
-            self._implied[positive] = {concept: value}
-            return positive
-        self._implied[positive], self._implied[-positive] = {concept: 1}, {concept: 0}
-        return positive if value else -positive
+        value_of = 1 if width == 2 else value
+        positive = self._node("literal", (concept, value_of))
+        bit = 1 << value_of
+        self._implied[positive], self._implied[-positive] = (
+            {concept: bit},
+            {concept: (1 << width) - 1 ^ bit},
+        )
+        return positive if value or width > 2 else -positive
 
     def mult(self, a: Key, b: Key) -> Key:
         if a is None or b is None or a == -b != 0:
@@ -117,15 +120,16 @@ class Ground(_Uncertain[Key]):
         if b == 0:
             return a
         x, y = self._implications(a), self._implications(b)
-        if x and y:
-            if len(x) > len(y):
-                x, y = y, x
-            for concept, value in x.items():
-                if y.get(concept, value) != value:
-                    return None
+        if len(x) > len(y):
+            x, y = y, x
+        for concept, values in x.items():
+            if not y.get(concept, values) & values:
+                return None
         key = self._node("and", (a, b) if a < b else (b, a))
         if key not in self._implied:
-            implied = {**x, **y}
+            implied = _met(x, y)
+            if len(implied) > _IMPLIED:  # settled ones tell most
+                implied = {c: values for c, values in implied.items() if not values & values - 1}
             if len(implied) <= _IMPLIED:
                 self._implied[key] = implied
         return key
@@ -225,13 +229,13 @@ class Ground(_Uncertain[Key]):
         return sdd.negate(found[-key]) if key < 0 else found[key]
 
     def _implications(self, key: int) -> dict[int, int]:
-        """Concepts whose values a node settles, as far as is remembered."""
+        """The values that a node leaves to concepts, as far as is remembered."""
         if key < 0 and key not in self._implied:
             kind, content = self.nodes[-key]
             found: dict[int, int] = {}
             if kind == "or" and len(content) <= _IMPLIED:
                 for one in content:
-                    found.update(self._implied.get(-one, {}))
+                    found = _met(found, self._implied.get(-one, {}))
             self._implied[key] = found
         return self._implied.get(key, {})
 
@@ -254,6 +258,11 @@ class Ground(_Uncertain[Key]):
             )
         if late and self._deadline is not None and time.monotonic() > self._deadline:
             raise CompilationLimit("grounding has used up its seconds: sample, or raise `seconds`")
+
+
+def _met(x: dict[int, int], y: dict[int, int]) -> dict[int, int]:
+    """The values that both leave to concepts."""
+    return {**x, **{concept: x.get(concept, values) & values for concept, values in y.items()}}
 
 
 class _Worlds(_Uncertain[T]):

@@ -184,6 +184,11 @@ def _deepproblog(_: Any) -> str:
     return ""
 
 
+def _openai(_: Any) -> str:
+    importlib.import_module("byssus.llm.cache")
+    return str(importlib.import_module("byssus.llm._settings").described())
+
+
 def _expect(found: Any, expected: Any) -> str:
     if found != expected:
         raise ByssusError(f"a program gives {found!r}, not {expected!r}")
@@ -238,6 +243,14 @@ _PARTS = (
         "to install it: https://github.com/ML-KULeuven/deepproblog",
         "deepproblog",
         _deepproblog,
+    ),
+    _Part(
+        "openai",
+        "openai",
+        "language models",
+        "to install it: pip install 'byssus[llm]'",
+        "openai",
+        _openai,
     ),
 )
 

@@ -196,6 +196,8 @@ class Checked:
                 )
             output = self.check_output(value)
             probs[output] = probs.get(output, 0.0) + float(probability)
+        if not probs:
+            raise DomainError("it has no outputs: raise an exception where there is none")
         total = math.fsum(probs.values())
         if total > 1 + _TOLERANCE:
             raise DomainError(

@@ -119,6 +119,7 @@ def _add_cache(commands: Any) -> None:
     )
     which.add_argument("--model", metavar="M", help="those of this model")
     which.add_argument("--contains", metavar="TEXT", help="those whose messages or answer do")
+    which.add_argument("--key", help="the one whose key begins so")
     which.add_argument("--all", action="store_true", help="all of them")
     prune.add_argument("--yes", action="store_true", help="do it")
     export = add("export", "write all entries as JSON lines")

@@ -262,7 +262,8 @@ async def main() -> None:
     site = web.TCPSite(runner, "127.0.0.1", options.port, shutdown_timeout=0.1, backlog=1024)
     await site.start()
     host, port = runner.addresses[0][:2]
-    print(f"http://{host}:{port}/v1", flush=True)
+    sys.stdout.write(f"http://{host}:{port}/v1\n")
+    sys.stdout.flush()
     await asyncio.to_thread(sys.stdin.read)
     await runner.cleanup()
 

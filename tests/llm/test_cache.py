@@ -256,7 +256,7 @@ def fits(spent: Any, most: Cost, limits: dict[str, float]) -> bool:
     return all(found[unit] <= Fraction(str(limit)) for unit, limit in limits.items())
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(st.tuples(st.booleans(), ACTIONS), max_size=25))
 def test_spending_is_that_of_a_plain_model(actions: list[tuple[bool, tuple[Any, ...]]]) -> None:
     """Two caches on one file agree, at each step, with a few lines of dictionaries."""
@@ -348,7 +348,7 @@ def test_threads_share_a_cache(cache: Cache) -> None:
 
 def test_processes_share_a_cache_and_its_budget(path: Path) -> None:
     keys, limit = 120, 100
-    workers = [worker("contend", path, f"w{i}", keys, limit) for i in range(4)]
+    workers = [worker("contend", path, f"w{i}", keys, limit) for i in range(3)]
     results = [json.loads(process.communicate(timeout=60)[0]) for process in workers]
     assert sum(result["made"] for result in results) == limit
     cache = Cache(path)
@@ -366,7 +366,7 @@ def test_processes_share_a_cache_and_its_budget(path: Path) -> None:
 
 
 def test_what_was_stored_survives_a_kill(path: Path) -> None:
-    workers = [worker("forever", path, f"w{i}") for i in range(4)]
+    workers = [worker("forever", path, f"w{i}") for i in range(3)]
     said: list[str] = []
     for i, process in enumerate(workers):
         assert process.stdout is not None
@@ -377,12 +377,12 @@ def test_what_was_stored_survives_a_kill(path: Path) -> None:
     cache = Cache(path)
     stored = {entry.key: entry for entry in cache.entries()}
     said = [key.strip() for key in said if len(key.strip()) == 64]
-    assert len(said) >= 4
+    assert len(said) >= 3
     assert set(said) <= set(stored)
     for key, entry in stored.items():
         assert key == key_of(entry.request)
     # Of each, one call at most was made and not stored, or stored and not said.
-    assert len(stored) <= len(said) + 4
+    assert len(stored) <= len(said) + 3
     for name, (spent, reserved) in cache.spenders().items():
         mine = sum(
             e.request["messages"][0]["content"].startswith(f"prompt {name} ")

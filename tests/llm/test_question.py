@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import byssus
+import byssus.diffusion
 from byssus import (
     BlackBoxError,
     BlackBoxTimeout,
@@ -530,3 +531,10 @@ def test_uncertain_answers_of_plain_functions() -> None:
         byssus.blackbox(Integer(0, 0))(lambda i: {1: 0.7, 2: 0.8})(torch.ones(1, 1))
     with pytest.raises(BlackBoxError, match="has the probability -1"):
         byssus.blackbox(Integer(0, 0))(lambda i: {1: -1})(torch.ones(1, 1))
+
+
+def test_diffusion_needs_certain_answers(model: Model) -> None:
+    model.answer = believed
+    program = byssus.diffusion.program.as_world_program(room(), None, None)
+    with pytest.raises(byssus.ByssusError, match="room is uncertain, it answers"):
+        program.outputs(torch.zeros(1, 1, dtype=torch.int64))

@@ -22,6 +22,7 @@ _BOTH = frozenset(
         "book_probabilistic",
         "context",
         "exact",
+        "llm",
         "module",
         "nesydm",
         "problog_pairs",

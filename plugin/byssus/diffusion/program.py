@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from byssus._calls import Failure
-from byssus.blackbox import BlackBox, blackbox
+from byssus.blackbox import BlackBox, Chances, blackbox
 from byssus.domains import Discrete, Domain, List, Permutation, Tuple, typed
 from byssus.errors import ByssusError, DomainError, ShapeError, TargetError, listed
 from byssus.formula import Formula
@@ -369,6 +369,12 @@ class _Calls:
             if isinstance(outcome, Failure):
                 rows.append([-1] * len(self.sizes))
                 continue
+            if isinstance(outcome, Chances):
+                raise ByssusError(
+                    f"{self.box.name} is uncertain, it answers {outcome!r}, and a diffusion model "
+                    "needs outputs: let it answer one (of a language model: logprobs=False), or "
+                    "call it from a rule of a program"
+                )
             codes = zip(self.output._encode(outcome), self.sizes, strict=True)
             rows.append([code if code >= 0 else size - 1 for code, size in codes])
         return torch.tensor(rows, dtype=torch.int64).reshape(len(rows), len(self.sizes))

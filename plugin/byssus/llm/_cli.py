@@ -82,20 +82,14 @@ def _list(cache: Cache, options: argparse.Namespace) -> None:
 
 
 def _show(cache: Cache, options: argparse.Namespace) -> None:
-    prefix = options.key.lower()
-    entries = [entry for entry in cache.entries() if entry.key.startswith(prefix)]
-    if len(entries) != 1:
-        raise ByssusError(
-            f"{len(entries)} entries of {cache.path} have keys that begin with {options.key!r}"
-            + (f": {listed(entry.key for entry in entries)}" if entries else "")
-            + "; give the beginning of one, as `byssus cache list` shows it"
-        )
-    found = {**entries[0]._asdict(), "created": _date(entries[0].created)}
+    entry = _named(cache, options.key)
+    found = {**entry._asdict(), "created": _date(entry.created)}
     _write(json.dumps(found, indent=2, ensure_ascii=False), newlines=True)
 
 
 def _prune(cache: Cache, options: argparse.Namespace) -> None:
-    keys = [entry.key for entry in _chosen(cache, options)]
+    chosen = _chosen(cache, options) if options.key is None else [_named(cache, options.key)]
+    keys = [entry.key for entry in chosen]
     if options.yes:
         _write(f"removed {_counted(cache.remove(keys))} of {cache.path}")
         return
@@ -171,6 +165,17 @@ _ACTIONS: dict[str, Callable[[Cache, argparse.Namespace], None]] = {
 }
 
 
+def _named(cache: Cache, prefix: str) -> Entry:
+    entries = [entry for entry in cache.entries() if entry.key.startswith(prefix.lower())]
+    if len(entries) != 1:
+        found = f" ({listed(entry.key for entry in entries)})" if entries else ""
+        raise ByssusError(
+            f"the keys of {_counted(len(entries))} of {cache.path} begin with {prefix!r}{found}; "
+            "give the beginning of one, as `byssus cache list` shows it"
+        )
+    return entries[0]
+
+
 def _chosen(cache: Cache, options: argparse.Namespace) -> Iterator[Entry]:
     age = getattr(options, "older_than", None)
     before = math.inf if age is None else time.time() - age
@@ -198,7 +203,8 @@ def _prompt(entry: Entry) -> str:
 
 
 def _answer(entry: Entry) -> str:
-    return str(entry.reply.get("content"))
+    content = entry.reply["content"]
+    return json.dumps(entry.reply) if content is None else str(content)
 
 
 def _read(file: BinaryIO, name: str) -> Iterator[Entry]:
@@ -220,8 +226,8 @@ def _entry(line: Any) -> Entry:
     request, reply = line.get("request"), line.get("reply")
     if not isinstance(request, dict) or not isinstance(reply, dict):
         raise CacheError('"request" and "reply" are objects')
-    if not isinstance(reply.get("content"), str):
-        raise CacheError(f'"content" of a reply is a string, not {reply.get("content")!r}')
+    if not isinstance(reply.get("content", ...), str | None):
+        raise CacheError('a reply has "content", a string or null')
     if line.get("key") != key_of(request):
         raise CacheError(f"the key {line.get('key')!r} is not that of the request")
     created = line.get("created", time.time())

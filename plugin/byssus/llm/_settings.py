@@ -197,6 +197,17 @@ def cache_path() -> Path:
     return settings().cache
 
 
+def described() -> str:
+    """Which model is asked where no other is named, and where answers are kept."""
+    found = settings()
+    kept = f"answers are kept in {found.cache}"
+    try:
+        model = found.model(None)
+    except SettingsError as error:
+        return f"{kept}; {error}"
+    return f"{model.name} at {model.base_url}; {kept}"
+
+
 def check_settings(given: Mapping[str, Any], where: str) -> None:
     """Check the settings of requests.
 
