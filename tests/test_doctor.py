@@ -103,6 +103,7 @@ def test_this_environment() -> None:
         "scallopy",
         "ProbLog",
         "DeepProbLog",
+        "openai",
         "scallop.plugin",
     ]
     assert found["torch"] == {
@@ -154,6 +155,7 @@ def test_a_folder_that_was_not_built(tmp_path: Path) -> None:
         ("scallopy", "scallopy", "https://www.scallop-lang.org/"),
         ("problog", "ProbLog", "https://problog.readthedocs.io/"),
         ("deepproblog", "DeepProbLog", "https://github.com/ML-KULeuven/deepproblog"),
+        ("openai", "openai", "pip install 'byssus[llm]'"),
     ],
 )
 def test_a_missing_engine(
@@ -244,7 +246,7 @@ def test_without_what_it_needs(doctor: Doctor, monkeypatch: pytest.MonkeyPatch) 
 def test_without_any_engine(
     install: Install, doctor: Doctor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("scallopy", "problog", "deepproblog"):
+    for name in ("scallopy", "problog", "deepproblog", "openai"):
         install(name, None, None)
     monkeypatch.delattr(byssus_scallop, "ScallopContext")
     status, text, found = doctor()

@@ -1,5 +1,6 @@
 """byssus for ProbLog: a `.pl` program as a torch module, with black boxes in its rules."""
 
+from byssus_problog._foresight import plan as plan
 from byssus_problog._grounding import NotObservable as NotObservable
 from byssus_problog._tokens import observed as observed
 from byssus_problog.blackboxes import register as register

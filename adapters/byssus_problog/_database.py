@@ -77,6 +77,7 @@ class Database(ClauseDB):  # type: ignore[misc]
         networks: the networks that they declare.
         tunables: their clauses some of whose probabilities are learned.
         declared: the black boxes that they declare and that were not known.
+        bodies: of each clause the names of its heads, and its body.
         lasting: whether grounding leaves it as it was; not where Python modules may change it.
     """
 
@@ -85,6 +86,7 @@ class Database(ClauseDB):  # type: ignore[misc]
         self._boxes: Mapping[str, BlackBox] = {}
         self._declarations: dict[str, Declaration] = {}
         self.declared: dict[str, BlackBox] = {}
+        self.bodies: list[tuple[tuple[str, ...], Term]] = []
         self.lasting = True
         self._import: Callable[..., ModuleType] | None = None
         super().__init__(**about)
@@ -240,6 +242,7 @@ class Database(ClauseDB):  # type: ignore[misc]
 
     def _rewrite(self, statement: Term) -> Term:
         heads, body = heads_of(statement), body_of(statement) or Term("true")
+        self.bodies.append((tuple(str(getattr(head, "functor", "")) for head in heads), body))
         labels = [h.probability for h in heads if isinstance(h, Term)]
         kinds = {label.functor for label in labels if isinstance(label, Term)}
         if "t" in kinds:

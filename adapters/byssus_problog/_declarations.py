@@ -30,7 +30,7 @@ from problog.logic import Clause, Term, Var, is_ground, is_list, is_variable, li
 from byssus import BlackBox, Boolean, ByssusError, Domain, DomainError, Float
 from byssus._calls import Caller
 from byssus._functions import load_function
-from byssus.blackbox import _hashable, Checked
+from byssus.blackbox import Checked, _hashable
 from byssus.worlds import check_sampling
 
 from ._terms import to_python

@@ -30,7 +30,7 @@ from byssus import (
 from byssus.diffusion.program import WorldProgram, _symbols
 from byssus.domains import Domain, typed
 from byssus.errors import listed
-from byssus.estimators import Frequencies
+from byssus.estimators import Frequencies, Membership
 from byssus.formula import Key, Node
 from byssus.provenance.sampled import Sampled, mass_lost, some_worlds
 from byssus.worlds import _first, alike, number_worlds
@@ -278,7 +278,7 @@ class _Run:
             )
         device = worlds.device
         table = torch.tensor(self._table(program.values), dtype=torch.int64, device=device)
-        found = sample.membership
+        found = _drawn(sample.membership, len(worlds), program.generator)
         entries = table.reshape(len(program.values), -1, 2)[found.output]  # (entries, places, 2)
         count = len(self.dimensions)
         cells = (found.world[:, None] * count + entries[:, :, 0]).flatten()
@@ -321,6 +321,27 @@ class _Run:
                 "beforehand"
             )
         return [[self._places[typed(value)]] for value in values]
+
+
+def _drawn(membership: Membership, worlds: int, generator: torch.Generator | None) -> Membership:
+    """Of outputs that a world gives with probabilities, and that exclude one another, one or none.
+
+    Args:
+        membership: which world gives which output.
+        worlds: how many worlds there are.
+        generator: makes it reproducible.
+    """
+    if membership.share is None:
+        return membership
+    world, share = membership.world, membership.share.detach()
+    none = (1 - share.new_zeros(worlds).index_add(0, world, share)).clamp_min(0)
+    # The largest of Gumbel variables shifted by logarithms is each with its probability.
+    uniform = torch.rand(len(share) + worlds, generator=generator).to(share)
+    keys = torch.cat([share, none]).log() - (-uniform.log()).log()
+    key, best = keys[: len(share)], keys[len(share) :]
+    best = best.scatter_reduce(0, world, key, "amax")
+    kept = (key == best[world]).nonzero().squeeze(1)
+    return Membership(world[kept], membership.output[kept])
 
 
 def _declared(outputs: Outputs) -> tuple[Domain, tuple[tuple[Hashable, ...], ...]]:

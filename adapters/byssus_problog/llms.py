@@ -170,9 +170,9 @@ class LLMBox(DeclaredBox):
     @property
     def table_limit(self) -> int:
         """The most argument tuples that are tabulated: those that the budget of calls allows."""
-        calls = dict(dict(self.declaration.options).get("budget", ())).get("calls")
+        calls = most_calls(self)
         limit = super().table_limit
-        return limit if calls is None else min(limit, calls // self.function.votes)
+        return limit if calls is None else min(limit, calls // votes(self))
 
     def report(self) -> Report:
         """What has been asked so far, and what it cost."""
@@ -187,6 +187,14 @@ def is_uncertain(box: BlackBox) -> bool:
 def gives_several(box: BlackBox) -> bool:
     """Whether all of several answers may hold."""
     return isinstance(box, LLMBox) and box.function.form.many
+
+
+def most_calls(box: BlackBox) -> int | None:
+    """How many calls the budget of a black box allows; None where it has none."""
+    if isinstance(box.function, Question):
+        limit = box.function.budget.get("calls")
+        return None if limit is None else int(limit)
+    return box.caller.budget
 
 
 def votes(box: BlackBox) -> int:

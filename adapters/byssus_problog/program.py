@@ -63,6 +63,7 @@ from ._rules import NoAnswer, Rules, exclusive, impossible, joined, named, part
 from ._source import Source
 from ._tokens import Observed, tokens, values_in
 from ._worlds import extended, over_worlds, world_program
+from .llms import most_calls, votes
 
 __all__ = ["Program"]
 
@@ -288,8 +289,8 @@ class Program(nn.Module):
             self._provenance,
             self._why,
             {
-                name: self._boxes[name].caller.budget if name in pending else count
-                for name, count in asked.items()
+                name: most_calls(box) if name in pending else asked[name] * votes(box)
+                for name, box in self._boxes.items()
             },
             tuple(self._rules.ground.concepts[c].name for c in self._sampled_concepts(self._rules)),
             None if circuit is None else circuit.size,

@@ -579,8 +579,12 @@ class ScallopContext:
 
     @property
     def blackboxes(self) -> Mapping[str, BlackBox]:
-        """The black boxes that the program declares, by the names of their relations."""
-        return {box.name: box.box for box in self._declared_boxes.values()}
+        """The black boxes that the program declares, by name: `"room"`, and functions as `"$room"`.
+
+        `context.blackboxes["room"].report()` says what a language model has been asked.
+        """
+        boxes = self._declared_boxes.values()
+        return {f"${box.name}" if box.function else box.name: box.box for box in boxes}
 
     def forward_function(
         self,

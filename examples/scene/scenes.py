@@ -53,6 +53,10 @@ class Scenes:
     names: Tensor
     rooms: Tensor
 
+    def __getitem__(self, rows: Tensor) -> Scenes:
+        """Some of the scenes."""
+        return Scenes(self.images[rows], self.present[rows], self.names[rows], self.rooms[rows])
+
 
 def found_in(name: str) -> list[str]:
     """In which rooms an object is found: its own, or any."""

@@ -425,6 +425,8 @@ class Caller:
             error = BlackBoxError
             what = f"{type(failure.cause).__name__}: {failure.cause}"
             message = f"raised {what}; mend it, {otherwise}"
+            if isinstance(failure.cause, ByssusError):  # which says itself what to do
+                message = f"failed: {failure.cause}; {otherwise}"
         elif failure.kind == "timeout":
             error = BlackBoxTimeout
             message = f"gave no answer in {self._timeout} s; raise timeout=, {otherwise}"

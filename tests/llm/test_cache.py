@@ -516,6 +516,28 @@ def test_a_log_that_cannot_be_read_is_not_passed_over(public: Path) -> None:
     assert answer(Cache(path), "p") == "a"
 
 
+def test_reading_after_a_kill_in_the_first_write(path: Path) -> None:
+    """Before there is a write-ahead log, a process that is killed leaves half a file."""
+    cache = Cache(path)
+    for i in range(50):
+        store(cache, str(i), "x" * 1000)
+    cache.close()
+
+    def write() -> None:
+        connection = sqlite3.connect(path, isolation_level=None)
+        connection.execute("PRAGMA cache_size = 1")
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("UPDATE entries SET reply = 'half'")
+        os._exit(0)
+
+    forked(write)
+    assert path.with_name("llm.db-journal").stat().st_size > 0
+    reader = Cache(path)
+    assert {answer(reader, str(i)) for i in range(50)} == {"x" * 1000}
+    reader.close()
+    check_integrity(path)
+
+
 def test_a_folder_that_cannot_be_made(public: Path) -> None:
     public.chmod(0o555)
 
@@ -700,10 +722,11 @@ def test_errors_say_nothing_of_what_was_asked(cache: Cache) -> None:
         cache.close()
 
 
-def test_a_file_that_was_removed_is_made_again(cache: Cache, path: Path) -> None:
+@pytest.mark.parametrize("removed", ["llm.db", "llm.db*"])
+def test_a_file_that_was_removed_is_made_again(cache: Cache, path: Path, removed: str) -> None:
     store(cache, "0", "a")
     reservation = cache.reserve("box", Cost(1), {})
-    for file in path.parent.iterdir():
+    for file in path.parent.glob(removed):
         file.unlink()
     asked = request("1")
     cache.store(

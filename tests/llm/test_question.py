@@ -50,7 +50,7 @@ class Model:
     def prompts(self) -> list[str]:
         return [request["messages"][-1]["content"] for request in self.asked]
 
-    async def __call__(self, model: Any, request: dict[str, Any], timeout: float | None) -> Reply:
+    async def __call__(self, model: Any, request: dict[str, Any], **_: Any) -> Reply:
         self.asked.append(request)
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
@@ -435,7 +435,7 @@ def test_policies(model: Model, policy: str) -> None:
 def test_replies_that_are_no_answer(
     model: Model, monkeypatch: pytest.MonkeyPatch, reply: dict[str, Any], words: str
 ) -> None:
-    async def send(*_: Any) -> Reply:
+    async def send(*_: Any, **__: Any) -> Reply:
         return Reply({"logprobs": None, **reply}, (1, 1))
 
     monkeypatch.setattr(question, "send", send)

@@ -14,8 +14,6 @@ from ._settings import Model
 
 __all__ = ["NotServedError", "Reply", "send"]
 
-_RETRIES = 4
-
 
 class NotServedError(LLMError):
     """A request that the server did not work on: it costs nothing."""
@@ -34,13 +32,16 @@ class Reply:
     usage: tuple[int, int] | None
 
 
-async def send(model: Model, request: Mapping[str, Any], timeout: float | None) -> Reply:
+async def send(
+    model: Model, request: Mapping[str, Any], *, timeout: float | None, retries: int
+) -> Reply:
     """Send a request, again after rate limits and server errors as the client does.
 
     Args:
         model: where to.
         request: of chat completions.
         timeout: seconds an attempt.
+        retries: attempts after the first.
 
     Raises:
         SettingsError: the client is not installed, or the server refuses the key.
@@ -53,16 +54,11 @@ async def send(model: Model, request: Mapping[str, Any], timeout: float | None) 
     body = {**request, "stream": False}
     body |= body.pop("extra", {})
     where = f"the server at {model.base_url}"
+    options: Any = {"timeout": timeout, "max_retries": retries}
     try:
         # Not chat.completions.create: to make objects of a reply takes as long as all the rest.
-        reply = await client.post(
-            "/chat/completions", body=body, cast_to=object, options={"timeout": timeout}
-        )
-    except openai.APITimeoutError:
-        raise LLMError(
-            f"{where} gave no answer in {timeout} s, in {client.max_retries + 1} attempts; raise "
-            "timeout=, or see what it does"
-        ) from None
+        reply = await client.post("/chat/completions", body=body, cast_to=object, options=options)
+        return _read(reply)
     except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
         raise SettingsError(
             f"{where} refuses the key: {_said(error)}; set BYSSUS_LLM_KEY, or key_env= in "
@@ -76,20 +72,31 @@ async def send(model: Model, request: Mapping[str, Any], timeout: float | None) 
     except openai.APIStatusError as error:
         raise NotServedError(f"{where} answers {error.status_code}: {_said(error)}") from None
     except openai.APIConnectionError as error:
-        cause = error.__cause__
-        if cause is not None and "Connect" not in type(cause).__name__:
-            raise LLMError(
-                f"{where} broke the connection off ({type(cause).__name__}: {cause})"
-            ) from None
-        raise NotServedError(
-            f"{where} cannot be reached ({cause or error}); start it, or set BYSSUS_LLM_BASE_URL "
-            'or byssus.toml; mode="replay" needs none'
-        ) from None
-    try:
-        return _read(reply)
+        raise _unanswered(error, where, timeout, retries) from None
     except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
-        shown = repr(reply)[:200]
-        raise LLMError(f"{where} answers {shown}, which is no chat completion") from error
+        raise LLMError(f"{where} answers what is no chat completion ({error!r})") from None
+
+
+def _unanswered(error: Exception, where: str, timeout: float | None, retries: int) -> LLMError:
+    """Why there is no answer. The client calls most of it a timeout."""
+    import aiohttp
+
+    causes: list[BaseException] = [error]
+    while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None:
+        causes.append(cause)
+    for cause in causes:
+        if isinstance(cause, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
+            return NotServedError(
+                f"{where} cannot be reached ({cause}); start it, or set BYSSUS_LLM_BASE_URL or "
+                'byssus.toml; mode="replay" needs none'
+            )
+    for cause in causes:
+        if isinstance(cause, aiohttp.ServerTimeoutError | TimeoutError):
+            return LLMError(
+                f"{where} gave no answer in {timeout} s, in {retries + 1} attempts; raise "
+                "timeout=, or see what it does"
+            )
+    return LLMError(f"{where} broke the connection off ({causes[-1]!r})")
 
 
 def _said(error: Any) -> str:
@@ -170,7 +177,6 @@ async def _opened(model: Model) -> AsyncGenerator[Any]:
     client = openai.AsyncOpenAI(
         base_url=model.base_url,
         api_key=model.key or "none",
-        max_retries=model.settings.get("retries", _RETRIES),
         http_client=http_client,
     )
     try:

@@ -534,9 +534,13 @@ def _open_to_read(path: Path) -> sql.Connection | None:
         return _checked(_open(path, mode="ro"), path)
     except DBAPIError as error:
         name = getattr(error.orig, "sqlite_errorname", "")
-        if not name.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY")) or _is_in_use(path):
+        if not name.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY")):
             raise
-        # Nothing may be locked where nothing may be written.
+        if _is_in_use(path):
+            # A process was killed. To put in order what it left is to write.
+            _open_to_write(path).close()
+            return _checked(_open(path, mode="ro"), path)
+        # Nothing can be locked where nothing can be written.
         return _checked(_open(path, mode="ro", immutable="1"), path)
 
 
@@ -600,9 +604,9 @@ def _is_made(connection: sql.Connection, path: Path) -> bool:
 
 
 def _is_in_use(path: Path) -> bool:
-    """Whether something was written that the file itself does not hold yet."""
-    log = path.with_name(path.name + "-wal")
-    return log.exists() and log.stat().st_size > 0
+    """Whether a log beside the file holds what belongs into it."""
+    logs = (path.with_name(path.name + suffix) for suffix in ("-wal", "-journal"))
+    return any(log.exists() and log.stat().st_size > 0 for log in logs)
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
@@ -660,7 +664,7 @@ def _check(
     for unit, limit in limits.items():
         columns, size = _UNITS[unit]
         held, added = (sum(row[column] for column in columns) for row in (before, more))
-        if held + added > limit * size + 0.5:  # the half is for rounding
+        if held + added > limit * size * (1 + 1e-14):  # 0.3 * 10**12 is a little less
             shown = [f"{value:,.10g} {unit}" for value in (added / size, limit, held / size)]
             raise BudgetExceeded(
                 f"{name}: one more call, of at most {shown[0]}, would exceed {whose}, {shown[1]}: "
@@ -679,7 +683,7 @@ _UNITS = {
 def _row_of(cost: Cost) -> dict[str, int]:
     amounts = (*cost[:3], cost.usd * _DOLLAR)
     return {
-        column.name: round(min(max(amount, 0), _LARGEST))
+        column.name: round(min(max(0, amount), _LARGEST))
         for column, amount in zip(_AMOUNTS, amounts, strict=True)
     }
 

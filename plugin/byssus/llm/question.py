@@ -337,8 +337,9 @@ class Question:
         most = self._most(request, model)
         reservation = cache.reserve(self.name, most, self.budget, now.budget)
         self.report.calls += 1
+        retries = {"retries": _RETRIES, **model.settings, **self._settings}["retries"]
         try:
-            reply = await send(model, request, self._timeout)
+            reply = await send(model, request, timeout=self._timeout, retries=retries)
         except (NotServedError, SettingsError):
             cache.release(reservation)
             self.report.failed += 1
@@ -391,6 +392,7 @@ def _stored() -> Any:
     return cache
 
 
+_RETRIES = 4
 _FRAME = 16
 """Tokens around a message."""
 
