@@ -17,6 +17,7 @@ from byssus import ByssusError, Marginals
 from byssus.errors import listed
 
 from ._rules import NoAnswer
+from .llms import LLMBox
 from .program import Program
 
 __all__ = ["run"]
@@ -44,6 +45,9 @@ def run(options: argparse.Namespace) -> None:
             found, lost = dict.fromkeys(error.queries, 0.0), 0.0
         else:
             found, lost = _evaluate(program)
+            for name, box in program.blackboxes.items():
+                if isinstance(box, LLMBox):
+                    sys.stderr.write(f"byssus: {name}: {box.report()}\n")
     for warning in caught:
         sys.stderr.write(f"byssus: {warning.message}\n")
     if lost > 0:

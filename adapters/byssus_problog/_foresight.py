@@ -141,7 +141,7 @@ def _possible(ground: Ground) -> Iterator[str]:
 def _leads_to_calls(
     bodies: Sequence[tuple[tuple[str, ...], Term]], opened: Collection[str], boxes: set[str]
 ) -> bool:
-    """Whether a goal that rests on an open answer stands beside one that leads to a call."""
+    """Whether after a goal that rests on an open answer comes one that leads to a call."""
     if not opened:
         return False
     uses: dict[str, set[str]] = {}
@@ -151,7 +151,7 @@ def _leads_to_calls(
             uses.setdefault(head, set()).update(names)
     resting, leading = _using(uses, set(opened)), _using(uses, boxes)
     return any(
-        name in resting and any(other in leading for j, other in enumerate(names) if i != j)
+        name in resting and not leading.isdisjoint(names[i + 1 :])
         for _, names in goals
         for i, name in enumerate(names)
     )
@@ -168,10 +168,10 @@ def _using(uses: Mapping[str, set[str]], names: set[str]) -> set[str]:
 
 
 def _names(term: Any) -> Iterator[str]:
-    """The names of all goals in a body, and of the terms in them."""
+    """The names of all goals in a body, and of the terms in them, as written."""
     stack = [term]
     while stack:
         part = stack.pop()
         if isinstance(part, Term):
             yield str(part.functor)
-            stack += part.args
+            stack += reversed(part.args)

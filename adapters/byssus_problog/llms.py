@@ -10,7 +10,8 @@ r"""Language models in programs: a prompt template is a predicate.
 ```
 
 `+` marks inputs, which the template names, and `-` outputs: one value, several, or none for whether
-something holds. After a colon stands a type: `str` (which any text is), `int`, `float` or `bool`.
+something holds. After a colon stands a type: `str` (which any text is), `int`, `float`, `bool`; or
+a list of choices, `-kind:[kitchen, office, lab]`, which for one output are its `choices([...])`.
 
 Where the answer is uncertain (choices, with a server that gives log-probabilities; `votes(n)`), a
 call is an annotated disjunction over its answers: the same call is the same random choice,
@@ -27,7 +28,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +52,8 @@ _CALLING = ("on_error", "timeout", "concurrency", "samples")
 _NAMED = ("budget", "settings")
 """Options whose value is a list of `name(value)`."""
 
-Typed = tuple[str, str]
-"""An argument: its name, and its type; "" where none is given."""
+Typed = tuple[str, str | tuple[Hashable, ...]]
+"""An argument: its name, and its type or choices; "" where none is given."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,9 @@ class LLMDeclaration:
         """
         prompt, name, modes, *options = arguments
         inputs, outputs = (tuple(map(_typed, part)) for part in read_modes(modes, _FORM))
+        listed = [argument for argument, kind in inputs if isinstance(kind, tuple)]
+        if listed:
+            raise ByssusError(f"{listed[0]} is an input, and choices are for outputs")
         names = [argument for argument, _ in (*inputs, *outputs)]
         twice = [argument for i, argument in enumerate(names) if argument in names[:i]]
         if twice:
@@ -125,7 +129,10 @@ class LLMDeclaration:
         options.update((name, dict(options[name])) for name in _NAMED if name in options)
         if "examples" in options:
             options["examples"] = [self._example(shown) for shown in options["examples"]]
-        fields = {name: kind or "str" for name, kind in self.outputs}
+        fields = {
+            name: Discrete(kind) if isinstance(kind, tuple) else kind or "str"
+            for name, kind in self.outputs
+        }
         question = Question(
             self.prompt,
             name=self.name,
@@ -136,8 +143,9 @@ class LLMDeclaration:
         )
         calling.setdefault("concurrency", question.concurrency)
         choices = question.form.choices if fields else ()
-        output = Discrete(choices) if choices else output_of(tuple(map(Anything, fields.values())))
-        inputs = tuple(Anything(kind) for _, kind in self.inputs)
+        domains = [kind if isinstance(kind, Domain) else Anything(kind) for kind in fields.values()]
+        output = Discrete(choices) if choices else output_of(domains)
+        inputs = tuple(Anything(str(kind)) for _, kind in self.inputs)
         caller = Caller(
             _Asked(question, inputs) if any(kind for _, kind in self.inputs) else question,
             name=self.name,
@@ -176,7 +184,7 @@ class LLMBox(DeclaredBox):
 
     def report(self) -> Report:
         """What has been asked so far, and what it cost."""
-        return self.function.report
+        return replace(self.function.report)
 
 
 def is_uncertain(box: BlackBox) -> bool:
@@ -233,9 +241,15 @@ def _typed(term: Any) -> Typed:
     name, kind = term.args if getattr(term, "functor", "") == "':'" else (term, None)
     if is_variable(name) or name.arity or not isinstance(to_python(name), str):
         raise ByssusError(f"{term} is no name of an argument: declare {_FORM}")
-    if kind is not None and str(kind) not in _TYPES:
-        raise ByssusError(f"{kind} is no type of {name}: there are {', '.join(_TYPES)}")
-    return str(to_python(name)), "" if kind is None else str(kind)
+    called = str(to_python(name))
+    if kind is None or str(kind) in _TYPES:
+        return called, "" if kind is None else str(kind)
+    values = to_python(kind) if not is_variable(kind) and is_ground(kind) else None
+    if not isinstance(values, tuple):
+        raise ByssusError(
+            f"{kind} is no type of {called}: there are {', '.join(_TYPES)}, and lists of choices"
+        )
+    return called, values
 
 
 def _option(term: Any) -> tuple[str, Hashable]:

@@ -41,6 +41,7 @@ import numpy as np
 from torch import Tensor
 
 from byssus import (
+    LLM,
     BlackBox,
     BlackBoxOutputError,
     Boolean,
@@ -414,9 +415,11 @@ def _load(where: str, directory: Path) -> ModuleType:
 
 def _check_arity(function: Callable[..., Any], name: str, count: int) -> None:
     if isinstance(function, BlackBox):
-        if isinstance(function, ForeignBox) or len(function.inputs) == count:
+        # A language model may have names of arguments, and no domains.
+        named = function.question.template.names if isinstance(function, LLM) else function.inputs
+        if isinstance(function, ForeignBox) or len(named) == count:
             return
-        takes = f"{len(function.inputs)} arguments"
+        takes = f"{len(named)} arguments"
     else:
         try:
             signature = inspect.signature(function)

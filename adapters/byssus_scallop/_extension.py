@@ -27,6 +27,7 @@ from byssus._calls import Failure
 
 from ._blackbox import Answer, BlackBoxDeclaration
 from ._inside import Inside
+from ._llm import LanguageModel
 from ._loading import load
 from ._parser import parse_rule
 from ._syntax import Atom, Item, Rule, Source, walk
@@ -323,6 +324,8 @@ class _Calls:
         self.numbers = itertools.count(1 << 32)
         self.asked: dict[tuple[_Box, _Row], None] = {}
         self.error: BaseException | None = None
+        # What failed and may pass.
+        self.passing: list[tuple[_Box, _Row]] = []
 
     def declared(self, attribute: str, item: Any, *_: Any, **__: Any) -> Any:
         """What Scallop does with a declaration: it leaves it out, for it is registered."""
@@ -403,6 +406,9 @@ class _Calls:
 
     def complete(self, run: Callable[[], Any]) -> Any:
         """Run, answer what was asked, and run again, until nothing new is asked."""
+        for box, row in self.passing:
+            box.answers.pop(row, None)
+        self.passing.clear()
         for _ in range(_ROUNDS):
             self.asked, self.error = {}, None
             result = run()
@@ -455,8 +461,10 @@ class _Box:
         box = self.box
         for row, outcome in zip(rows, box.box.evaluate(rows), strict=True):
             # What fails and is discarded has no answers.
-            answers = [] if isinstance(outcome, Failure) else box.convert(outcome)
-            self.answers[row] = list(self.numbered(answers))
+            failed = isinstance(outcome, Failure)
+            self.answers[row] = list(self.numbered([] if failed else box.convert(outcome)))
+            if failed and isinstance(box.box, LanguageModel):
+                self.calls.passing.append((self, row))
 
     def numbered(self, answers: Sequence[Answer]) -> Iterator[_Row]:
         """Answers with the numbers of their coins, 0 where they are certain."""
@@ -467,11 +475,15 @@ class _Box:
             number = 0
             if probability < 1:
                 if self.certain:
+                    mend = (
+                        f"declare a relation, `type {box.name}(bound ..., result)`, and take one "
+                    )
+                    if isinstance(box.box, LanguageModel):
+                        mend = f"say logprobs=false; or {mend}"
                     raise box.span.error(
                         f"{box.name} answers with probabilities, which Scallop loses for functions "
                         "and under custom provenances: take one of byssus's provenances; or "
-                        f"declare a relation, `type {box.name}(bound ..., result)`, and take one "
-                        "of Scallop's"
+                        f"{mend}of Scallop's"
                     )
                 number = next(calls.numbers)
                 calls.coins.append(((probability, together), (number,)))

@@ -19,19 +19,22 @@ SHAPES = ("cordate", "lanceolate", "oblong", "oval", "ovate", "palmate")
 TEXTURES = ("glossy", "papery", "smooth")
 FEATURES = (MARGINS, SHAPES, TEXTURES)
 
-# The margins, shapes and textures that the leaves of a species have, equally often.
+# The plants, and the margins, shapes and textures that their leaves have, equally often. Their
+# names say what is typical, as those of Quercus lobata and Acer palmatum do.
 SPECIES = {
-    "beech": (("entire",), ("ovate", "oval"), ("papery", "smooth")),
-    "birch": (("serrate",), ("ovate", "oval"), ("papery", "smooth")),
-    "camellia": (("serrate",), ("oval",), ("glossy",)),
-    "ivy": (("lobed", "entire"), ("palmate",), ("glossy",)),
-    "laurel": (("entire",), ("oblong",), ("glossy",)),
-    "linden": (("serrate",), ("cordate",), ("papery", "smooth")),
-    "maple": (("lobed", "serrate"), ("palmate",), ("papery",)),
-    "oak": (("lobed",), ("oblong", "oval"), ("papery", "smooth")),
-    "oleander": (("entire",), ("lanceolate",), ("glossy", "smooth")),
-    "plane": (("lobed",), ("palmate",), ("smooth",)),
-    "willow": (("serrate",), ("lanceolate", "oblong"), ("papery", "smooth")),
+    "entire ovate papery beech": (("entire",), ("ovate", "oval"), ("papery", "smooth")),
+    "serrate ovate papery birch": (("serrate",), ("ovate", "oval"), ("papery", "smooth")),
+    "serrate oval glossy camellia": (("serrate",), ("oval",), ("glossy",)),
+    "lobed palmate glossy ivy": (("lobed",), ("palmate",), ("glossy",)),
+    "entire oblong glossy laurel": (("entire",), ("oblong",), ("glossy", "smooth")),
+    "serrate cordate papery linden": (("serrate",), ("cordate",), ("papery", "smooth")),
+    "lobed palmate papery maple": (("lobed",), ("palmate",), ("papery",)),
+    "lobed oblong smooth oak": (("lobed",), ("oblong", "oval"), ("papery", "smooth")),
+    "entire lanceolate smooth oleander": (("entire",), ("lanceolate",), ("glossy", "smooth")),
+    "lobed palmate smooth plane": (("lobed",), ("palmate",), ("smooth",)),
+    "serrate lanceolate smooth willow": (
+        *(("serrate",), ("lanceolate", "oblong"), ("papery", "smooth")),
+    ),
 }
 SIDE = 64
 

@@ -11,7 +11,6 @@ import argparse
 import hashlib
 import json
 import os
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -62,7 +61,7 @@ def scallop(program: str, samples: int, seed: int) -> scallopy.Module:
 class Model(nn.Module):
     """A network under a program."""
 
-    def __init__(self, program: str, samples: int = 100, seed: int = 0) -> None:
+    def __init__(self, program: str, samples: int = 10, seed: int = 0) -> None:
         super().__init__()
         torch.manual_seed(seed)
         self.network = network()
@@ -135,14 +134,15 @@ def _rooms(model: Model, names: Tensor, present: Tensor) -> Tensor:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m examples.scene", description=_summary())
+    summary = (__doc__ or "").splitlines()[0]
+    parser = argparse.ArgumentParser(prog="python -m examples.scene", description=summary)
     parser.add_argument("--program", choices=PROGRAMS, default="llm")
     parser.add_argument("--replay", action="store_true", help="answers that were recorded")
     parser.add_argument("--short", action="store_true", help="half a minute")
     parser.add_argument("--scenes", type=int, default=3_000, help="to train on")
     parser.add_argument("--epochs", type=int, default=30)
-    parser.add_argument("--samples", type=int, default=100, help="of `whole`: worlds a scene")
-    parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument("--samples", type=int, default=10, help="of whole: worlds a scene")
+    parser.add_argument("--learning-rate", type=float, default=5e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true", help="end with the result as a JSON line")
     flags, _ = parser.parse_known_args()
@@ -152,10 +152,10 @@ def main() -> None:
     torch.set_num_threads(1)
     if options.replay:
         os.environ.update(RECORDED)
+    began = time.perf_counter()
     training = draw_scenes(options.scenes, 2 * options.seed + 1)
     test = draw_scenes(1_000, 2 * options.seed + 2)
     model = Model(options.program, options.samples, options.seed)
-    began = time.perf_counter()
     try:
         train(model, training, options.epochs, options.learning_rate, options.seed)
     except BudgetExceeded as error:
@@ -167,15 +167,16 @@ def main() -> None:
     if options.program != "table":
         print(box.report())
     weights = b"".join(part.numpy().tobytes() for part in model.network.state_dict().values())
-    found |= {"program": options.program, "calls": box.calls, "seed": options.seed}
-    found |= {"seconds": round(time.perf_counter() - began, 1)}
-    found |= {"weights": hashlib.sha256(weights).hexdigest()}
-    print(json.dumps(found) if options.json else found)
-
-
-def _summary() -> str:
-    return (__doc__ or "").splitlines()[0]
+    result = {
+        "program": options.program,
+        **found,
+        "calls": box.calls,
+        "seed": options.seed,
+        "seconds": round(time.perf_counter() - began, 1),
+        "weights": hashlib.sha256(weights).hexdigest(),
+    }
+    print(json.dumps(result) if options.json else result)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -86,7 +86,8 @@ def _draw(names: NDArray[np.int64], random: np.random.Generator) -> NDArray[np.f
     rows, columns = random.integers(2 * _SHIFT + 1, size=(2, len(names), 1)) + margin
     seen = _patterns()[names[:, None, None], rows[:, :, None], columns[:, None, :]]
     light = 1 + _LIGHT * random.standard_normal((len(names), 1, 1))
-    return (light * seen + _NOISE * random.standard_normal(seen.shape)).astype(np.float32)
+    noise = random.standard_normal(seen.shape)
+    return np.asarray(light * seen + _NOISE * noise, np.float32)
 
 
 @cache

@@ -25,9 +25,7 @@ def fault_server() -> Iterator[FaultServer]:
 
 
 @pytest.fixture
-def smollm(
-    real_server: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Served:
+def smollm(real_server: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Served:
     """The real server as the one that byssus asks, with a cache of this test."""
     real_server.use(monkeypatch, tmp_path)
     return real_server

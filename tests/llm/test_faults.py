@@ -64,13 +64,9 @@ SLOW = ["silent", "drip"]
 QUICK = [fault for fault in SAID if fault not in KEPT]
 
 
-def retries(most: int) -> None:
-    """Have the client try again so many times: its pauses are half a second and more."""
-    Path("byssus.toml").write_text(f"[llm.models.fault]\nretries = {most}\n")
-
-
 def room(things: list[str], **options: Any) -> byssus.LLM:
-    options = {"name": "room", **options}
+    # The client's pauses between attempts are half a second and more.
+    options = {"name": "room", "settings": {"retries": 0}, **options}
     return byssus.llm(
         "Where is {{thing}}?", inputs={"thing": Discrete(things)}, choices=ROOMS, **options
     )
@@ -87,7 +83,7 @@ def test_asked_again(faulty: FaultServer) -> None:
     """What passes is asked again, by the client, and nobody notices."""
     faults = ["429", "429-after", "500", "503", "close", "half"]
     faulty.plan(faults={f"<{fault}>": [fault, "ok"] for fault in faults})
-    asked = room([f"<{fault}>" for fault in faults])
+    asked = room([f"<{fault}>" for fault in faults], settings={})
     y = asked(torch.eye(len(faults)))
     assert torch.allclose(y.probs.sum(-1), torch.ones(len(faults)))
     assert faulty.counts == {f"Where is <{fault}>?": 2 for fault in faults}
@@ -96,7 +92,6 @@ def test_asked_again(faulty: FaultServer) -> None:
 
 
 def test_each_fault_has_its_error(faulty: FaultServer) -> None:
-    retries(0)
     things = {f"<{fault}>": fault for fault in (*SAID, *SLOW)}
     faulty.plan(faults=things)
     asked = room(list(things), on_error="discard", timeout=2)
@@ -125,7 +120,6 @@ def test_time_runs_out(faulty: FaultServer, fault: str) -> None:
 
 
 def test_policies(faulty: FaultServer) -> None:
-    retries(0)
     things = ["a bed", "a desk", "an oven", "the fault"]
     p = torch.full((1, 4), 0.25)
     faulty.plan(faults={"the fault": "500"}, answers={"a": '{"answer": "lab"}'})
@@ -140,7 +134,6 @@ def test_policies(faulty: FaultServer) -> None:
 
 
 def test_failures_are_not_remembered(faulty: FaultServer) -> None:
-    retries(0)
     faulty.plan(faults={f"<{fault}>": [fault, "ok"] for fault in QUICK})
     things = [f"<{fault}>" for fault in QUICK]
     asked = room(things, on_error="discard")
@@ -155,13 +148,12 @@ def test_replies_that_are_no_answers_are_kept(faulty: FaultServer) -> None:
     """They were paid for; a run that is repeated meets them again."""
     faulty.plan(faults={"bed": ["outside", "ok"]})
     for asked in (room(["bed"]), room(["bed"], mode="replay")):
-        with pytest.raises(BlackBoxError, match="It is kept.*byssus cache show"):
+        with pytest.raises(BlackBoxError, match=r"It is kept.*byssus cache show"):
             asked("bed")
     assert faulty.counts == {"Where is bed?": 1}
 
 
 def test_no_server(faulty: FaultServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    retries(0)
     monkeypatch.setenv("BYSSUS_LLM_BASE_URL", "http://127.0.0.1:9/v1")
     with pytest.raises(BlackBoxError, match=r"127\.0\.0\.1:9/v1 cannot be reached.*start it"):
         room(["bed"])("bed")
@@ -215,7 +207,6 @@ def test_keys_are_sent_and_never_shown(
 ) -> None:
     key = "sk-a1b2c3d4e5f6a7b8"
     monkeypatch.setenv("BYSSUS_LLM_KEY", key)
-    retries(0)
     caplog.set_level(logging.DEBUG)
     for logger in ("openai", "httpx2", "httpcore2", "aiohttp", "sqlalchemy"):
         caplog.set_level(logging.DEBUG, logger)
@@ -234,7 +225,7 @@ def test_keys_are_sent_and_never_shown(
     shown += [file.read_bytes().decode("latin-1") for file in files]
     assert {request["key"] for request in faulty.requests} == {key}
     assert len(files) >= 2
-    assert "Where is <400>?" in "".join(shown), "so it would be seen"
+    assert "Where is <ok>?" in "".join(shown), "so it would be seen"
     assert key not in "".join(shown)
 
     monkeypatch.setenv("BYSSUS_LLM_KEY", "wrong")  # the server says it back
@@ -246,7 +237,7 @@ def test_keys_are_sent_and_never_shown(
 # Texts that mean harm
 
 HOSTILE = [
-    "\"); import os; os.abort() #",
+    '"); import os; os.abort() #',
     "__import__('os').abort()",
     "../../../../etc/passwd",
     "kitchen\0",
@@ -260,22 +251,28 @@ HOSTILE = [
 ]
 
 
-@pytest.mark.parametrize("text", HOSTILE)
-def test_hostile_replies_are_data(faulty: FaultServer, text: str) -> None:
-    faulty.plan(answers={"": text})
-    said = byssus.llm("Say something of {{thing}}.", name="said")
-    assert said("a bed") == text.strip()
-    assert byssus.llm("Say something of {{thing}}.", name="said")("a bed") == text.strip()
-    faulty.plan(answers={"": json.dumps({"who": text, "age": 3})})
-    assert byssus.llm("{{x}}", output={"who": str, "age": int})("a") == (text, 3)
-    faulty.plan(answers={"": json.dumps({"answer": text})})
-    with pytest.raises(BlackBoxError, match="none of the choices"):
-        room(["bed"], logprobs=False)("bed")
+def test_hostile_replies_are_data(faulty: FaultServer) -> None:
+    answers = {f"<{i}>": text for i, text in enumerate(HOSTILE)}
+    faulty.plan(answers=answers)
+    for _ in ("from the server", "from the cache"):
+        said = byssus.llm("Say something of {{thing}}.", name="said")
+        assert [said(thing) for thing in answers] == [text.strip() for text in HOSTILE]
+    assert set(faulty.counts.values()) == {1}
+
+    whos = {thing: json.dumps({"who": text, "age": 3}) for thing, text in answers.items()}
+    faulty.plan(answers=whos)
+    person = byssus.llm("{{x}}", output={"who": str, "age": int})
+    assert [person(thing) for thing in answers] == [(text, 3) for text in HOSTILE]
+
+    rooms = {thing: json.dumps({"answer": text}) for thing, text in answers.items()}
+    faulty.plan(answers=rooms)
+    y = room(list(rooms), logprobs=False, on_error="discard")(torch.eye(len(rooms)))
+    assert len(y.failures) == len(rooms)
+    assert all("none of the choices" in str(cause) for cause in y.failures.values())
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
+def test_hostile_numbers(faulty: FaultServer) -> None:
+    contents = [
         "[" * 100_000,
         '{"answer": ' + "[" * 100_000 + "]" * 100_000 + "}",
         '{"answer": ' + "9" * 10_000 + "}",
@@ -287,28 +284,27 @@ def test_hostile_replies_are_data(faulty: FaultServer, text: str) -> None:
         '{"answer": null}',
         "3",
         "",
-    ],
-)
-def test_hostile_numbers(faulty: FaultServer, content: str) -> None:
-    faulty.plan(answers={"": content})
-    with pytest.raises(BlackBoxError, match="is no answer") as caught:
-        byssus.llm("{{x}}", output=int)("a")
-    assert len(str(caught.value)) < 1500
+    ]
+    faulty.plan(answers={f"<{i}>": content for i, content in enumerate(contents)})
+    number = byssus.llm("{{x}}", output=int)
+    for i in range(len(contents)):
+        with pytest.raises(BlackBoxError, match="is no answer") as caught:
+            number(f"<{i}>")
+        assert len(str(caught.value)) < 1500
 
 
-@pytest.mark.parametrize("text", HOSTILE)
-def test_hostile_arguments_stay_in_their_message(faulty: FaultServer, text: str) -> None:
+def test_hostile_arguments_stay_in_their_message(faulty: FaultServer) -> None:
     asked = byssus.llm(
         "Where is {{thing}}, {{other}}?", choices=ROOMS, system="Be brief.", name="room"
     )
-    asked(text, "a bed")
-    (request,) = faulty.requests
-    harmless = text.replace("<|", "< |").replace("|>", "| >")
-    assert [message["role"] for message in request["messages"]] == ["system", "user"]
-    assert request["messages"][1]["content"] == f"Where is {harmless}, a bed?"
-    assert text not in request["messages"][0]["content"]
-    assert asked(text, "a bed") in ROOMS
-    assert len(faulty.requests) == 1
+    for _ in ("by the server", "from the cache"):
+        assert all(asked(text, "a bed") in ROOMS for text in HOSTILE)
+    assert len(faulty.requests) == len(HOSTILE)
+    for text, request in zip(HOSTILE, faulty.requests, strict=True):
+        harmless = text.replace("<|", "< |").replace("|>", "| >")
+        assert [message["role"] for message in request["messages"]] == ["system", "user"]
+        assert request["messages"][1]["content"] == f"Where is {harmless}, a bed?"
+        assert text not in request["messages"][0]["content"]
 
 
 # Budgets
@@ -316,7 +312,6 @@ def test_hostile_arguments_stay_in_their_message(faulty: FaultServer, text: str)
 
 def test_a_budget_counts_what_was_served(faulty: FaultServer) -> None:
     """Calls that the server refused cost nothing; those that may have been served do."""
-    retries(0)
     faulty.plan(faults={"one": ["500", "ok"], "two": ["half", "ok"]})
     asked = room(["one", "two", "three"], budget={"calls": 3})
     spent = get_cache(Path(".byssus", "llm.db")).spent
@@ -337,9 +332,7 @@ def test_a_budget_counts_what_was_served(faulty: FaultServer) -> None:
 def test_a_budget_of_many_at_once(faulty: FaultServer, budget: dict[str, float]) -> None:
     """Whatever goes out at the same time, the budget holds before each call."""
     # 1 dollar a thousand tokens in, nothing out; the server says 20 a call.
-    Path("byssus.toml").write_text(
-        "[llm.models.fault]\nretries = 0\nprices = {input = 1000, output = 0}\n"
-    )
+    Path("byssus.toml").write_text("[llm.models.fault]\nprices = {input = 1000, output = 0}\n")
     drawn = {"seed": 1, "rate": 0.3, "faults": QUICK}
     faulty.plan(random=drawn, latency=0.005)
     things = [f"thing {i}" for i in range(80)]
@@ -371,7 +364,6 @@ def test_a_budget_of_many_at_once(faulty: FaultServer, budget: dict[str, float])
 @pytest.mark.parametrize("least", [100, pytest.param(1000, marks=pytest.mark.slow)])
 def test_random_faults(faulty: FaultServer, least: int) -> None:
     """No lost and no doubled entry, no hang, every failure reported."""
-    retries(0)
     faults = [*QUICK, *KEPT, *QUICK, *KEPT, "silent"]
     drawn = {"seed": least, "rate": 0.75, "faults": faults}
     things = [f"thing {i}" for i in range(least * 3 // 2)]

@@ -1,4 +1,4 @@
-"""Language models against a real server and a real model: the protocol, not what the model knows."""
+"""A real server with a real model: the protocol, not what the model knows."""
 
 from __future__ import annotations
 
@@ -125,19 +125,17 @@ def test_values_make_no_turns(smollm: Served, thing: str) -> None:
 
 
 def test_what_the_server_refuses(smollm: Served) -> None:
-    with pytest.raises(BlackBoxError, match="exceeds the available context size") as caught:
+    with pytest.raises(BlackBoxError, match=r"exceeds the available context size") as caught:
         room()("word " * 3000)
     assert isinstance(caught.value.cause, LLMError)
 
 
 def test_a_reply_that_is_cut_off(smollm: Served) -> None:
-    with pytest.raises(BlackBoxError, match="is cut off.*max_tokens"):
+    with pytest.raises(BlackBoxError, match=r"is cut off.*max_tokens"):
         room(settings={"max_tokens": 2})("an oven")
 
 
-def test_replay_after_the_server_has_ended(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_replay_after_the_server_has_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a new user does: start the server, ask, end it by Ctrl-C, and ask again."""
     with llm_servers.real_server() as server:
         server.use(monkeypatch, tmp_path)
@@ -146,8 +144,8 @@ def test_replay_after_the_server_has_ended(
     again = room(mode="replay", on_error="discard")
     assert torch.equal(again(torch.eye(3)).probs, first)
     assert again.report().calls == 0
-    with pytest.raises(ReplayMiss, match="has no answer to .*a sofa.*mode='auto'"):
+    with pytest.raises(ReplayMiss, match=r"has no answer to .*a sofa.*mode='auto'"):
         again("a sofa")
     assert room()("an oven") in ROOMS, "what is in the cache needs no server"
-    with pytest.raises(BlackBoxError, match="cannot be reached.*start it"):
+    with pytest.raises(BlackBoxError, match=r"cannot be reached.*start it"):
         room()("a sofa")

@@ -1063,7 +1063,8 @@ def test_scallops_own_contexts_stay_as_they_are() -> None:
 
 def test_every_public_method_is_tested() -> None:
     text = Path(__file__).read_text()
-    public = [name for name in vars(scallopy.ScallopContext) if not name.startswith("_")]
+    public = {name for name in vars(scallopy.ScallopContext) if not name.startswith("_")}
+    public.remove("blackboxes")  # byssus's
     assert [name for name in public if f".{name}(" not in text] == []
 
 

@@ -53,28 +53,34 @@ async def send(
 
     body = {**request, "stream": False}
     body |= body.pop("extra", {})
-    where = f"the server at {model.base_url}"
+    where = f"the server at {model.where}"
     options: Any = {"timeout": timeout, "max_retries": retries}
     try:
         # Not chat.completions.create: to make objects of a reply takes as long as all the rest.
         reply = await client.post("/chat/completions", body=body, cast_to=object, options=options)
-        return _read(reply)
     except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
         raise SettingsError(
-            f"{where} refuses the key: {_said(error)}; set BYSSUS_LLM_KEY, or key_env= in "
+            f"{where} refuses the key: {_said(error, model)}; set BYSSUS_LLM_KEY, or key_env= in "
             f"{model.name}'s section of byssus.toml"
         ) from None
     except openai.NotFoundError as error:
         raise NotServedError(
-            f"{where} does not know {model.name!r}: {_said(error)}; name a model that it serves, "
+            f"{where} does not know {model.name!r}: {_said(error, model)}; name a model that it serves, "
             "and see whether its base URL is right"
         ) from None
     except openai.APIStatusError as error:
-        raise NotServedError(f"{where} answers {error.status_code}: {_said(error)}") from None
+        raise NotServedError(
+            f"{where} answers {error.status_code}: {_said(error, model)}"
+        ) from None
     except openai.APIConnectionError as error:
         raise _unanswered(error, where, timeout, retries) from None
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
-        raise LLMError(f"{where} answers what is no chat completion ({error!r})") from None
+    except ValueError as error:
+        raise LLMError(f"{where} answers what is no JSON: {model.shown(error)}") from None
+    try:
+        return _read(reply)
+    except (TypeError, KeyError, IndexError, AttributeError):
+        shown = model.shown(repr(reply))
+        raise LLMError(f"{where} answers {shown}, which is no chat completion") from None
 
 
 def _unanswered(error: Exception, where: str, timeout: float | None, retries: int) -> LLMError:
@@ -99,12 +105,12 @@ def _unanswered(error: Exception, where: str, timeout: float | None, retries: in
     return LLMError(f"{where} broke the connection off ({causes[-1]!r})")
 
 
-def _said(error: Any) -> str:
+def _said(error: Any, model: Model) -> str:
     """The server's own words, without what the client adds: the request's headers and key."""
     body = error.body
     if isinstance(body, Mapping):
         body = body.get("message") or body.get("detail") or body
-    return str(body)[:300] if body else f"no reason ({type(error).__name__})"
+    return model.shown(body) if body else f"no reason ({type(error).__name__})"
 
 
 def _read(body: Any) -> Reply:
@@ -130,18 +136,15 @@ def _read(body: Any) -> Reply:
 
 
 def _logprobs(found: Any) -> list[Any] | None:
-    """`Token`s, of lists as JSON has them."""
-    tokens = found.get("content") if isinstance(found, dict) else None
-    if not tokens:
+    """`Token`s, of lists as JSON has them; None where a server says something else."""
+    try:
+        return [
+            [_token(t), float(t["logprob"]), [[_token(o), float(o["logprob"])] for o in top]]
+            for t in found["content"]
+            for top in [t["top_logprobs"]]
+        ] or None
+    except (TypeError, KeyError, ValueError):
         return None
-    return [
-        [
-            _token(t),
-            float(t["logprob"]),
-            [[_token(o), float(o["logprob"])] for o in t["top_logprobs"]],
-        ]
-        for t in tokens
-    ]
 
 
 def _token(found: Any) -> str:

@@ -68,10 +68,30 @@ class Model:
     """
 
     name: str
-    base_url: str
+    base_url: str = field(repr=False)  # it may hold a password
     key: str | None = field(repr=False)
     settings: dict[str, Any]
     prices: dict[str, float]
+
+    @property
+    def where(self) -> str:
+        """The base URL without what may be secret in it."""
+        return _public(self.base_url)
+
+    def shown(self, text: object) -> str:
+        """The beginning of a text of the server's, which may say the key back."""
+        words = str(text)
+        for secret in (self.key, urlsplit(self.base_url).password):
+            words = words.replace(secret, "***") if secret else words
+        return words if len(words) <= _SHOWN else words[:_SHOWN] + "..."
+
+
+_SHOWN = 300
+
+
+def _public(url: str) -> str:
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
 
 
 @dataclass(frozen=True)
@@ -131,7 +151,7 @@ class Settings:
             base_url, where = own or _OPENAI, f"{self.file}" if own else "its default"
         if urlsplit(base_url).scheme not in ("http", "https") or not urlsplit(base_url).hostname:
             raise SettingsError(
-                f"the base URL {base_url!r} of {called} ({where}) is none: give one such as "
+                f"the base URL {_public(base_url)!r} of {called} ({where}) is none: give one such as "
                 "http://127.0.0.1:8080/v1"
             )
         return Model(
@@ -161,7 +181,7 @@ class Settings:
         ):
             return None
         raise SettingsError(
-            f"there is no key for {called} at {base_url}: set {' or '.join(variables)} in the "
+            f"there is no key for {called} at {_public(base_url)}: set {' or '.join(variables)} in the "
             "environment, or key_env= in its section of byssus.toml"
         )
 
@@ -205,7 +225,7 @@ def described() -> str:
         model = found.model(None)
     except SettingsError as error:
         return f"{kept}; {error}"
-    return f"{model.name} at {model.base_url}; {kept}"
+    return f"{model.name} at {model.where}; {kept}"
 
 
 def check_settings(given: Mapping[str, Any], where: str) -> None:

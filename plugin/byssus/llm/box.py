@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from byssus._calls import Caller, Failure
+from byssus._calls import Arguments, Caller, Failure, Outcome
 from byssus.blackbox import BlackBox, Chances, Checked, _hashable, _is_view
 from byssus.domains import Boolean, Discrete, Domain, Tuple
 from byssus.errors import ByssusError, DomainError
@@ -182,6 +182,10 @@ class LLM(BlackBox):
             BlackBoxError: a call failed, under `on_error="raise"`.
             CallRefused: a call was not made: the budget, the settings, the cache, a replay.
         """
+        if not keywords and all(type(argument) is str for argument in arguments):
+            known = self.caller.known(arguments)  # the short way: loops ask the same again
+            if known is not None:
+                return _settled(known)
         names = self.question.template.names
         unknown = [name for name in keywords if name not in names[len(arguments) :]]
         if unknown or len(arguments) + len(keywords) != len(names):
@@ -198,11 +202,7 @@ class LLM(BlackBox):
                 )
             return super().__call__(*values)
         (outcome,) = self.caller.evaluate([tuple(map(_hashable, values))])
-        if isinstance(outcome, Failure):
-            raise outcome.cause
-        if isinstance(outcome, Chances):
-            return max(outcome, key=outcome.__getitem__)
-        return outcome
+        return _settled(outcome)
 
     @property
     def table_limit(self) -> int:
@@ -217,9 +217,20 @@ class LLM(BlackBox):
         calls = {name: most and most * times for name, most in plan.calls.items()}
         return replace(plan, calls=calls)
 
+    def evaluate(self, tuples: Sequence[Arguments]) -> list[Outcome]:
+        """The answer to each argument tuple, or a `Failure`; see `BlackBox.evaluate`."""
+        return super().evaluate(tuples) if self.inputs else self.caller.evaluate(tuples)
+
     def report(self) -> Report:
         """What has been asked so far, and what it cost."""
         return replace(self.question.report)
+
+
+def _settled(outcome: Outcome) -> Hashable:
+    """One answer: the likeliest."""
+    if isinstance(outcome, Failure):
+        raise outcome.cause
+    return max(outcome, key=outcome.__getitem__) if isinstance(outcome, Chances) else outcome
 
 
 def _fields(output: Any, choices: Any) -> dict[str, Any]:

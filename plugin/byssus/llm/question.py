@@ -206,8 +206,11 @@ class Question:
             CacheError: the cache cannot be read or written.
             LLMError: there is no answer, or none that fits.
         """
-        requests = self.requests(*values)
-        replies = await asyncio.gather(*map(self._reply, requests), return_exceptions=True)
+        now = _settings.settings()
+        requests = self._requests(values, now)
+        replies = await asyncio.gather(
+            *(self._reply(request, now) for request in requests), return_exceptions=True
+        )
         for reply in replies:
             if isinstance(reply, BaseException):
                 raise reply
@@ -228,8 +231,11 @@ class Question:
             DomainError: the template fails on them.
             SettingsError: no model is named.
         """
+        return self._requests(values, _settings.settings())
+
+    def _requests(self, values: tuple[Any, ...], now: _settings.Settings) -> list[dict[str, Any]]:
         prompt = self.template.render(values)
-        called, section = _settings.settings().section(self._model)
+        called, section = now.section(self._model)
         asked = {**section, **self._settings}
         style = asked.get("format", "json_schema")
         request: dict[str, Any] = {"model": called, "messages": self._messages(prompt, style)}
@@ -310,9 +316,8 @@ class Question:
             )
         return answers[0]
 
-    async def _reply(self, request: dict[str, Any]) -> dict[str, Any]:
+    async def _reply(self, request: dict[str, Any], now: _settings.Settings) -> dict[str, Any]:
         """The reply, from the cache or from the server."""
-        now = _settings.settings()
         cache = _stored().get_cache(self._cache or now.cache)
         key = _stored().key_of(request)
         # Arguments that make the same prompt are asked for once.
@@ -334,7 +339,7 @@ class Question:
         self, request: dict[str, Any], key: str, cache: Cache, now: _settings.Settings
     ) -> dict[str, Any]:
         model = now.model(self._model)
-        most = self._most(request, model)
+        most = self._most(request, model, now)
         reservation = cache.reserve(self.name, most, self.budget, now.budget)
         self.report.calls += 1
         retries = {"retries": _RETRIES, **model.settings, **self._settings}["retries"]
@@ -358,14 +363,16 @@ class Question:
             key, request=request, reply=reply.stored, cost=cost, reservation=reservation
         )
 
-    def _most(self, request: Mapping[str, Any], model: _settings.Model) -> Cost:
+    def _most(
+        self, request: Mapping[str, Any], model: _settings.Model, now: _settings.Settings
+    ) -> Cost:
         """What a request can cost: a token is a byte at least."""
         contents = [
             message["content"].encode("utf-8", "replace") for message in request["messages"]
         ]
         read = sum(map(len, contents)) + _FRAME * (1 + len(contents))
         written = request.get("max_tokens", request.get("extra", {}).get("max_completion_tokens"))
-        limits = self.budget.keys() | _settings.settings().budget.keys()
+        limits = self.budget.keys() | now.budget.keys()
         if written is None and limits & {"tokens", "usd"}:
             raise SettingsError(
                 f"{self.name}: without max_tokens a call has no bound, and there is a budget of "
