@@ -165,7 +165,7 @@ class Grounder:
     Attributes:
         source: the program.
         boxes: the black boxes that it may call, by the name under which it does; those that it
-            declares are added by the first grounding.
+            declares are added by `declare`.
         queries: what to ask in place of the program's own queries; None for these.
         networks: the networks that it declares, by name; known after the first grounding.
         parameters: its tunable probabilities, by name.
@@ -211,6 +211,33 @@ class Grounder:
                     raise
                 self.use_values()  # whatever is wrong, it is to be said of values
 
+    def declare(self) -> None:
+        """Read the program for the black boxes that it declares.
+
+        Raises:
+            ProgramError: a fault in the program's text, with file, line and a caret.
+        """
+        self._read_program(lambda *_: None)
+
+    def _read_program(self, known: Callable[[str, Arguments], Any]) -> tuple[Engine, Database]:
+        """An engine, and the program as it reads it."""
+        # An engine that has raised cannot be used again, so each grounding has its own.
+        observing = any(any(tokens(query)) for query in self.queries or ())
+        engine = Engine(asks=bool(self.boxes), symbolic=self.symbolic or observing)
+        for name, box in self.boxes.items():
+            self._register(engine, name, box, known)
+        with self.source.errors(self.boxes):
+            if self._database is None or not self._database.lasting:
+                self._database = self._prepare(engine, observing=observing)
+        database = self._database
+        if not database.declared:
+            return engine, database
+        # The clauses before a declaration were read without it.
+        self.symbolic |= not self.boxes
+        self.boxes.update(database.declared)
+        self._database = None
+        return self._read_program(known)
+
     def use_values(self) -> None:
         """Use no tokens from now on."""
         self.symbolic, self._database = False, None
@@ -236,24 +263,11 @@ class Grounder:
         self._database = None
 
     def _ground(self, known: Callable[[str, Arguments], Any]) -> Ground:
-        # An engine that has raised cannot be used again, so each grounding has its own.
-        observing = any(any(tokens(query)) for query in self.queries or ())
-        engine = Engine(asks=bool(self.boxes), symbolic=self.symbolic or observing)
-        for name, box in self.boxes.items():
-            self._register(engine, name, box, known)
+        engine, database = self._read_program(known)
         target = LogicFormula()
         patterns = []
         found: set[str] = set()  # two queries may ask for the same
         with self.source.errors(self.boxes):
-            if self._database is None or not self._database.lasting:
-                self._database = self._prepare(engine, observing=observing)
-            if self._database.declared:
-                # The clauses before a declaration were read without it.
-                self.symbolic |= not self.boxes
-                self.boxes.update(self._database.declared)
-                self._database = None
-                return self._ground(known)
-            database = self._database
             asked = self.queries
             if asked is None:
                 asked = [query for (query,) in engine.query(database, Term("query", None))]

@@ -211,6 +211,7 @@ class Program(nn.Module):
         self.circuit: Circuit | None = None
         self.logits = nn.ParameterDict()
         self._compiles = True
+        self._grounder.declare()  # they join the transaction
         with self._staged():
             rules = self._settle()
             self.samples = max(declared_samples(self._boxes.values()), default=samples)

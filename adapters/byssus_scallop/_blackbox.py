@@ -560,9 +560,15 @@ class Answers:
             )
         whats = [c or f"column {i} of the answer" for i, c in enumerate(self.columns)]
         try:
-            return tuple(map(_values.convert, answer, self.types, whats))
+            row = tuple(map(_values.convert, answer, self.types, whats))
+            for value in row:
+                if isinstance(value, str):
+                    value.encode()  # which Scallop does: it has no halves of characters
+        except UnicodeEncodeError as error:
+            raise DomainError(f"{answer!r} is no text: {error}") from None
         except ByssusError as error:
             raise DomainError(str(error).rstrip(".")) from None
+        return row
 
     def _distribution(self, returned: Distribution) -> dict[Hashable, Any]:
         probs = returned.probs

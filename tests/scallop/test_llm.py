@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import importlib.util
 import itertools
 import json
 import math
@@ -264,11 +265,15 @@ def test_enumeration(name: str, options: dict[str, Any]) -> None:
     ctx.add_program(FACTS + program)
     for relation, some in answers.items():
         record(ctx, relation, some)
+    foreseen = ctx.plan()
     ctx.run()
     assert result(ctx) == close(enumerated(answers, derive, name))
     report = [box.report() for box in ctx.blackboxes.values()]
     assert sum(one.calls for one in report) == sum(one.failed for one in report) == 0
-    assert sum(n or 0 for n in ctx.plan().calls.values()) == sum(one.cached for one in report)
+    calls = ctx.plan().calls
+    assert sum(n or 0 for n in calls.values()) == sum(one.cached for one in report)
+    for box, most in foreseen.calls.items():
+        assert most == (None if box == "like" else calls[box])
 
 
 # The calls
@@ -838,6 +843,19 @@ def test_prompts() -> None:
     assert message["content"].startswith("Mix 0.1 of {{n}} <")
     assert "<|" not in message["content"]
     assert g.requests(((1, "{{row}}"),))[0]["messages"][-1]["content"].endswith("1={{row}} ")
+
+
+@pytest.mark.parametrize("provenance", ["exact", "topkproofs"])
+def test_half_a_character_is_no_answer(provenance: str) -> None:
+    backends = ["embedded"]
+    if provenance == "exact" or importlib.util.find_spec("scallopy"):
+        backends.append("auto" if provenance == "exact" else "scallopy")
+    for backend in backends:
+        ctx = ScallopContext(provenance, backend=backend)
+        ctx.add_program('@llm("{{x}}?") type f(bound x: i32, y: String) rel q(y) = f(1, y)')
+        record(ctx, "f", {(1,): Raw("\ud83d")})
+        with pytest.raises(BlackBoxError, match="surrogates not allowed"):
+            asked(ctx)
 
 
 def test_choices_of_several_columns() -> None:

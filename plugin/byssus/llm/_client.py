@@ -65,8 +65,8 @@ async def send(
         ) from None
     except openai.NotFoundError as error:
         raise NotServedError(
-            f"{where} does not know {model.name!r}: {_said(error, model)}; name a model that it serves, "
-            "and see whether its base URL is right"
+            f"{where} does not know {model.name!r}: {_said(error, model)}; name a model that it "
+            "serves, and see whether its base URL is right"
         ) from None
     except openai.APIStatusError as error:
         raise NotServedError(

@@ -151,8 +151,8 @@ class Settings:
             base_url, where = own or _OPENAI, f"{self.file}" if own else "its default"
         if urlsplit(base_url).scheme not in ("http", "https") or not urlsplit(base_url).hostname:
             raise SettingsError(
-                f"the base URL {_public(base_url)!r} of {called} ({where}) is none: give one such as "
-                "http://127.0.0.1:8080/v1"
+                f"the base URL {_public(base_url)!r} of {called} ({where}) is none: give one such "
+                "as http://127.0.0.1:8080/v1"
             )
         return Model(
             called,
@@ -181,8 +181,8 @@ class Settings:
         ):
             return None
         raise SettingsError(
-            f"there is no key for {called} at {_public(base_url)}: set {' or '.join(variables)} in the "
-            "environment, or key_env= in its section of byssus.toml"
+            f"there is no key for {called} at {_public(base_url)}: set {' or '.join(variables)} in "
+            "the environment, or key_env= in its section of byssus.toml"
         )
 
 
