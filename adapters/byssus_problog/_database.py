@@ -78,6 +78,7 @@ class Database(ClauseDB):  # type: ignore[misc]
         tunables: their clauses some of whose probabilities are learned.
         declared: the black boxes that they declare and that were not known.
         bodies: of each clause the names of its heads, and its body.
+        unknown: what its directives have said of predicates that nothing defines.
         lasting: whether grounding leaves it as it was; not where Python modules may change it.
     """
 
@@ -88,6 +89,7 @@ class Database(ClauseDB):  # type: ignore[misc]
         self.declared: dict[str, BlackBox] = {}
         self.bodies: list[tuple[tuple[str, ...], Term]] = []
         self.lasting = True
+        self.unknown: Any = None
         self._import: Callable[..., ModuleType] | None = None
         super().__init__(**about)
         self.networks: dict[str, Network] = {}

@@ -133,7 +133,9 @@ class Engine(DefaultEngine):  # type: ignore[misc]
                 owner.guards.append((formula, guard))
             if isinstance(call, Call):
                 owner.tokens.append(call)
-        self.asked.setdefault(call, []).append(guard)
+        # The walk may end within an aggregate, which has a formula of its own.
+        outermost = self._frames[0].target if self._frames else about["target"]
+        self.asked.setdefault(call, []).append(_copy(formula, guard, outermost))
 
     def eval_builtin(self, **about: Any) -> list[Any]:
         """Evaluate a built-in predicate; one of ProbLog's own may not see tokens."""

@@ -158,6 +158,10 @@ def negated(key: Key) -> Key:
     return None if key == 0 else 0 if key is None else -key
 
 
+def _nothing(name: str, arguments: Arguments) -> None:
+    """What is known of black boxes at first."""
+
+
 @dataclass
 class Grounder:
     """Grounds one program, given the answers known so far.
@@ -186,9 +190,12 @@ class Grounder:
     listed: set[str] = field(default_factory=set)
     unanswered: list[str] = field(default_factory=list)
     _database: Database | None = None
+    _first: tuple[Engine, Database] | None = None  # as `declare` has read it
+    _known: Callable[..., Any] = _nothing
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_database": None}  # ProbLog's does not pickle; it is parsed again
+        # ProbLog's does not pickle; it is parsed again
+        return {**vars(self), "_database": None, "_first": None, "_known": _nothing}
 
     def ground(self, known: Callable[[str, Arguments], Any]) -> Ground:
         """Ground the program.
@@ -217,7 +224,7 @@ class Grounder:
         Raises:
             ProgramError: a fault in the program's text, with file, line and a caret.
         """
-        self._read_program(lambda *_: None)
+        self._first = self._read_program(lambda *call: self._known(*call))
 
     def _read_program(self, known: Callable[[str, Arguments], Any]) -> tuple[Engine, Database]:
         """An engine, and the program as it reads it."""
@@ -229,6 +236,8 @@ class Grounder:
         with self.source.errors(self.boxes):
             if self._database is None or not self._database.lasting:
                 self._database = self._prepare(engine, observing=observing)
+                self._database.unknown = engine.unknown
+        engine.unknown = self._database.unknown
         database = self._database
         if not database.declared:
             return engine, database
@@ -240,7 +249,7 @@ class Grounder:
 
     def use_values(self) -> None:
         """Use no tokens from now on."""
-        self.symbolic, self._database = False, None
+        self.symbolic, self._database, self._first = False, None, None
 
     def _is_symbolic(self, network: str) -> bool:
         return self.symbolic and network not in self.by_value
@@ -260,10 +269,12 @@ class Grounder:
                     self.listed.add(token.box)
                     continue
             self.by_value |= {value.network for value in values_in(token)}
-        self._database = None
+        self._database = self._first = None
 
     def _ground(self, known: Callable[[str, Arguments], Any]) -> Ground:
-        engine, database = self._read_program(known)
+        self._known = known
+        first, self._first = self._first, None
+        engine, database = first or self._read_program(known)
         target = LogicFormula()
         patterns = []
         found: set[str] = set()  # two queries may ask for the same

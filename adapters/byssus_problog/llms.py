@@ -178,9 +178,7 @@ class LLMBox(DeclaredBox):
     @property
     def table_limit(self) -> int:
         """The most argument tuples that are tabulated: those that the budget of calls allows."""
-        calls = most_calls(self)
-        limit = super().table_limit
-        return limit if calls is None else min(limit, calls // votes(self))
+        return self.function.affordable(super().table_limit)
 
     def report(self) -> Report:
         """What has been asked so far, and what it cost."""

@@ -84,9 +84,7 @@ class LanguageModel(ForeignBox):
     @property
     def table_limit(self) -> int:
         """The largest domain that is tabulated: what its budget of calls is enough for."""
-        calls = self.question.budget.get("calls")
-        limit = super().table_limit
-        return limit if calls is None else min(limit, int(calls) // self.question.votes)
+        return self.question.affordable(super().table_limit)
 
     def report(self) -> Report:
         """What has been asked so far, and what it cost."""

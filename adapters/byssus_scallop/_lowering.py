@@ -672,6 +672,9 @@ class _Lowering:
                 or not (isinstance(other, Atom | Negated) and other.ask is not None)
             ]
             planned = plan(guard, partial=True)
+            needed = [name for term in one.ask.terms for name in variables(term)]
+            if missing := [name for name in needed if name not in planned.bound]:
+                raise self.ungrounded(Ungrounded(one, missing))
             self.derive_ask(one.ask, [guard[i] for i in planned.order], one.span)
 
     def derive_ask(self, ask: Ask, before: Sequence[Literal], span: Span) -> None:

@@ -164,13 +164,16 @@ def main() -> None:
     else:
         found = evaluate(model, test)
     (box,) = model.program.ctx.blackboxes.values()
+    calls = box.calls
     if options.program != "table":
-        print(box.report())
+        report = box.report()
+        calls = report.calls + report.cached
+        print(report)
     weights = b"".join(part.numpy().tobytes() for part in model.network.state_dict().values())
     result = {
         "program": options.program,
         **found,
-        "calls": box.calls,
+        "calls": calls,
         "seed": options.seed,
         "seconds": round(time.perf_counter() - began, 1),
         "weights": hashlib.sha256(weights).hexdigest(),

@@ -206,9 +206,8 @@ class LLM(BlackBox):
 
     @property
     def table_limit(self) -> int:
-        """The largest domain that is tabulated. Each vote is a call of the budget."""
-        calls = self.question.budget.get("calls")
-        return super().table_limit if calls is None else int(calls) // self.question.votes
+        """The largest domain that is tabulated: what its budget of calls is enough for."""
+        return self.question.affordable(super().table_limit)
 
     def plan(self) -> Plan:
         """What calling this on tensors will do; each vote is a call."""

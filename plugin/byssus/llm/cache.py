@@ -159,6 +159,11 @@ def key_of(request: Mapping[str, Any]) -> str:
     return hashlib.sha256(_canonical(request).encode()).hexdigest()
 
 
+def _parsed(text: str) -> Reply:
+    reply: Reply = json.loads(text)
+    return reply
+
+
 def get_cache(path: str | os.PathLike[str]) -> Cache:
     """The cache at a path: one object in this process."""
     return _cache_of(_absolute(path))
@@ -188,7 +193,8 @@ class Cache:
         self._writing: sql.Connection | None = None
         self._identity: tuple[int, int] | None = None
         self._pending: list[_Settlement] = []
-        self._recent: OrderedDict[str, tuple[Reply, int]] = OrderedDict()
+        # As text: a hundred thousand small lists would keep the garbage collector busy.
+        self._recent: OrderedDict[str, str] = OrderedDict()
         self._remembered = 0
         _CACHES.add(self)
 
@@ -201,11 +207,11 @@ class Cache:
     # Replies
 
     def get(self, key: str) -> Reply | None:
-        """The stored reply, not to be changed, or None if there is none."""
+        """The stored reply, or None if there is none."""
         with self._lock:
             if key in self._recent:
                 self._recent.move_to_end(key)
-                return self._recent[key][0]
+                return _parsed(self._recent[key])
             for settlement in self._pending:
                 if settlement.row is not None and settlement.row.key == key:
                     return settlement.row.entry().reply
@@ -375,7 +381,7 @@ class Cache:
             statement = sql.delete(_ENTRIES).where(_ENTRIES.c.key == sql.bindparam("by"))
             removed = sum(connection.execute(statement, {"by": key}).rowcount for key in keys)
             for key in keys:
-                self._remembered -= self._recent.pop(key, (None, 0))[1]
+                self._remembered -= len(self._recent.pop(key, ""))
         with self._lock, self._named_errors(), suppress(sqlite3.OperationalError):  # others read it
             self._writer().connection.cursor().execute("VACUUM")
         return removed
@@ -399,12 +405,11 @@ class Cache:
     # Inside: all of it under the lock
 
     def _remember(self, key: str, text: str) -> Reply:
-        reply: Reply = json.loads(text)
-        self._remembered += len(text) - self._recent.pop(key, (None, 0))[1]
-        self._recent[key] = reply, len(text)
+        self._remembered += len(text) - len(self._recent.pop(key, ""))
+        self._recent[key] = text
         while self._remembered > _REMEMBERED:
-            self._remembered -= self._recent.popitem(last=False)[1][1]
-        return reply
+            self._remembered -= len(self._recent.popitem(last=False)[1])
+        return _parsed(text)
 
     def _settle(self, settlement: _Settlement) -> str | None:
         """End a reservation, now or when something can be written; return the stored reply."""

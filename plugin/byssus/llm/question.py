@@ -191,6 +191,11 @@ class Question:
             return min(self.votes, len(self.form.choices) or self.votes)
         return 1 if self.logprobs is False else max(1, len(self.form.choices))
 
+    def affordable(self, limit: int) -> int:
+        """Of so many argument tuples, how many its budget of calls is enough for."""
+        calls = self.budget.get("calls")
+        return limit if calls is None else min(limit, int(calls) // self.votes)
+
     @property
     def concurrency(self) -> int:
         """How many calls go out at once, by byssus.toml."""
