@@ -13,6 +13,7 @@ import torch
 
 from byssus import ByssusError
 
+from ._llm import LanguageModel
 from ._values import export, show
 from .collection import in_order
 from .context import ScallopContext
@@ -45,6 +46,9 @@ def run(options: argparse.Namespace) -> None:
         sys.stderr.write(f"byssus: dropped {count} tuple{'s' * (count > 1)}: {where}\n")
     for name, mass in context.lost.items():
         sys.stderr.write(f"byssus: {name}: worlds of probability {mass:.6g} lost to failed calls\n")
+    for name, box in context.blackboxes.items():
+        if isinstance(box, LanguageModel):
+            sys.stderr.write(f"byssus: {name}: {box.report()}\n")
     for name, rows in found.items():
         sys.stdout.write(f"{name}: {{{', '.join(_shown(*row) for row in rows)}}}\n")
     if options.json:

@@ -152,7 +152,8 @@ def _process(
     calling = {"concurrency": question.concurrency, "remote": True, **calling}
     answers = heading.answers(many)
     types = None if heading.over else shape.types[: shape.bound]
-    key = ("llm", prompt, shape.types, heading.over, answers, repr(sorted(options.items())))
+    names = question.template.names
+    key = ("llm", prompt, names, shape.types, heading.over, answers, repr(sorted(options.items())))
     box = boxes.kept(key, lambda: LanguageModel(question, shape.name, answers, types, calling))
     return heading.actions(box, list)
 

@@ -567,8 +567,8 @@ class ScallopContext:
         """What the last run has chosen and why, its calls, and the size of its circuit.
 
         Before a run, what one will do with the facts that were added, and with those that input
-        mappings name: how many calls it makes at most of each black box that is not asked about
-        answers. Nothing is called for that.
+        mappings name. How many calls it makes at most is known for black boxes whose arguments are
+        not answers; nothing is called for that.
 
         Raises:
             ByssusError: under Scallop's own provenances, which have no plan.

@@ -298,9 +298,9 @@ class ForwardFunction(nn.Module):
     def plan(self) -> Plan:
         """What a batch takes; nothing is called for that.
 
-        How many calls it makes at most of each black box that is not asked about answers, where
-        the facts are those of the program and of relations with an input mapping, whose
-        probabilities sum to one as a softmax makes them. For any other black box its budget, or
+        How many calls it makes at most is known for black boxes whose arguments are not answers,
+        where the facts are those of the program and of relations with an input mapping, with
+        probabilities that sum to one as a softmax makes them; for others it is their budget, or
         None. After a batch also what was chosen for that and why, and the size of its circuit.
 
         Raises:

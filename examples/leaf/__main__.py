@@ -79,6 +79,7 @@ def train(model: Model, leaves: Leaves, epochs: int, learning_rate: float, seed:
     """Learn from the plants' names alone."""
     order = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.Adam(model.networks.parameters(), lr=learning_rate)
+    falling = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, epochs)
     began = time.perf_counter()
     model.train()
     for epoch in range(1, epochs + 1):
@@ -89,6 +90,7 @@ def train(model: Model, leaves: Leaves, epochs: int, learning_rate: float, seed:
             loss.backward()
             optimizer.step()
             total += loss.item() * len(rows)
+        falling.step()
         seconds = time.perf_counter() - began
         mean = total / len(leaves.species)
         print(f"epoch {epoch}: loss {mean:.3f}; {seconds:.0f} s", flush=True)
@@ -122,7 +124,7 @@ def main() -> None:
     parser.add_argument("--replay", action="store_true", help="answers that were recorded")
     parser.add_argument("--short", action="store_true", help="half a minute")
     parser.add_argument("--leaves", type=int, default=880, help="to train on")
-    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--provenance", default="exact", help="or sampled, mixed, auto")
     parser.add_argument("--samples", type=int, default=100, help="worlds a leaf, if sampled")
     parser.add_argument("--learning-rate", type=float, default=1e-3)

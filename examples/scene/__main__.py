@@ -11,6 +11,7 @@ import argparse
 import hashlib
 import json
 import os
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ import torch.nn.functional as F  # noqa: N812  # as everybody calls it
 from torch import Tensor, nn
 
 import byssus_scallop as scallopy
-from byssus import BudgetExceeded, Distribution
+from byssus import BudgetExceeded, ByssusError, Distribution
 
 from .scenes import MOST, NAMES, ROOM_OF, ROOMS, Scenes, draw_scenes
 
@@ -158,11 +159,10 @@ def main() -> None:
     model = Model(options.program, options.samples, options.seed)
     try:
         train(model, training, options.epochs, options.learning_rate, options.seed)
+        found: dict[str, Any] = evaluate(model, test)
     except BudgetExceeded as error:
         print(error)
-        found: dict[str, Any] = {"accuracy": None}
-    else:
-        found = evaluate(model, test)
+        found = {"accuracy": None}
     (box,) = model.program.ctx.blackboxes.values()
     calls = box.calls
     if options.program != "table":
@@ -182,4 +182,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except ByssusError as error:  # no server, or no answer: what to do about it is in its text
+        sys.exit(str(error))

@@ -44,33 +44,39 @@ def room(things: list[str], **options: Any) -> byssus.LLM:
     )
 
 
-def test_calls_at_once(server: FaultServer, benchmark: BenchmarkFixture) -> None:
+@pytest.mark.parametrize(
+    ("prompts", "least"),
+    [pytest.param(300, 5, id="short"), pytest.param(1000, 15, id="full", marks=pytest.mark.slow)],
+)
+def test_calls_at_once(
+    server: FaultServer, benchmark: BenchmarkFixture, prompts: int, least: float
+) -> None:
     """1,000 prompts are answered 15 times faster than one at a time; 100,000 asks after, at once.
 
-    That the first calls import the client and connect counts for both.
+    The short version has room for a machine that does other things meanwhile.
     """
+    room(["the first"])("the first")  # what is imported once is not counted
     few = [f"number {i}" for i in range(20)]
-    room(["the first"])("the first")
     begun = time.perf_counter()
     room(few, concurrency=1)(torch.eye(len(few)))
     one = (time.perf_counter() - begun) / len(few)
 
-    many = [f"thing {i}" for i in range(_PROMPTS)]
+    many = [f"thing {i}" for i in range(prompts)]
     asked = room(many)
-    p = torch.full((1, _PROMPTS), 1 / _PROMPTS)
+    p = torch.full((1, prompts), 1 / prompts)
     benchmark.pedantic(asked, args=(p,), rounds=1)
-    times_faster = one * _PROMPTS / benchmark.stats.stats.min
-    benchmark.extra_info["times_faster"] = times_faster
-    assert asked.report().calls == _PROMPTS
+    times_faster = one * prompts / benchmark.stats.stats.min
+    assert asked.report().calls == prompts
     assert set(server.counts.values()) == {1}
-    assert times_faster > 15
 
     repeated = random.Random(0).choices(many, k=100_000)
     begun = time.perf_counter()
     for thing in repeated:
         asked(thing)
-    benchmark.extra_info["repeated_s"] = time.perf_counter() - begun
-    assert asked.report().calls == _PROMPTS
-    assert sum(server.counts.values()) == len(few) + 1 + _PROMPTS
-    assert benchmark.extra_info["repeated_s"] < 1
-    print(one, benchmark.extra_info)
+    repeated_s = time.perf_counter() - begun
+    assert asked.report().calls == prompts
+    assert sum(server.counts.values()) == len(few) + 1 + prompts
+
+    benchmark.extra_info |= {"times_faster": times_faster, "repeated_s": repeated_s}
+    assert times_faster >= least
+    assert repeated_s < 1

@@ -177,5 +177,5 @@ def test_a_run_repeats_on_recorded_answers(
 def test_rooms_are_learned(program: str) -> None:
     found = result("--replay", "--short", "--json", "--program", program)
     assert found["calls"] == 47
-    assert found["accuracy"] > 0.85
-    assert found["rooms of objects"] > 0.85
+    assert found["accuracy"] > 0.8
+    assert found["rooms of objects"] > 0.8

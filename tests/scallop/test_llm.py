@@ -910,6 +910,14 @@ def test_copies_keep_what_was_answered() -> None:
     record(ctx, "room", ROOM)
     ctx.run()
     expected = result(ctx)
+    again = ScallopContext("exact", fork_from=ctx)
+    again.add_program(
+        WHICH.replace("objects", "b") + " type other(bound a: String, bound b: String, k: String)"
+    )
+    again.add_program(
+        WHICH.replace("objects", "b") + " type third(bound b: String, bound a: String, k: String)"
+    )
+    assert len(set(again.blackboxes.values())) == 3
     clone = ctx.clone()
     assert clone.blackboxes["room"] is ctx.blackboxes["room"]
     for other in (clone, copy.deepcopy(ctx), pickle.loads(pickle.dumps(ctx))):
