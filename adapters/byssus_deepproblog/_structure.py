@@ -243,7 +243,8 @@ class Structure:
         if len(variables) == 1:
             (name,) = variables
             return [replaced(self.template, {Var(name): to_term(value)}) for value in values]
-        return [Term.from_string(str(value)) for value in values]
+        known = dict(zip(self.program.values, self.program.answers, strict=True))
+        return [known[value] for value in values]
 
 
 def instances(program: Program) -> dict[str, list[list[Any]]]:

@@ -36,6 +36,9 @@ def run(options: argparse.Namespace) -> None:
     for relation, facts in _facts(options.facts).items():
         groups, elements = _read(relation, facts)
         context.add_facts(relation, elements, groups)
+    if options.plan:
+        sys.stdout.write(f"{context.plan()}\n")
+        return
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", RuntimeWarning)
         context.run()

@@ -10,6 +10,7 @@ dealt with as `on_error` says. What the tuples mean is the business of `byssus.b
 from __future__ import annotations
 
 import asyncio
+import atexit
 import functools
 import importlib
 import inspect
@@ -620,12 +621,21 @@ class _Worker:
             target=_serve, args=(self._jobs,), name=f"byssus {name}", daemon=True
         )
         self._thread.start()
-        weakref.finalize(self, self._jobs.put, None)
+        weakref.finalize(self, self._jobs.put, None).atexit = False
+        _WORKERS.add(self)
 
     @property
     def alive(self) -> bool:
         """False in a process forked from the worker's."""
         return self._thread.is_alive()
+
+    def end(self) -> None:
+        """End after the jobs that there are."""
+        self._jobs.put(None)
+
+    def wait(self, seconds: float) -> None:
+        """Wait for the end, so many seconds at most."""
+        self._thread.join(seconds)
 
     def submit(self, job: _Job) -> Future[Any]:
         future: Future[Any] = Future()
@@ -633,6 +643,22 @@ class _Worker:
         future.set_running_or_notify_cancel()
         self._jobs.put((job, future))
         return future
+
+
+_WORKERS: weakref.WeakSet[_Worker] = weakref.WeakSet()
+
+
+@atexit.register
+def _end_workers() -> None:
+    """Let workers close what their event loops hold, such as connections; but not wait long."""
+    workers = list(_WORKERS)
+    for worker in workers:
+        worker.end()
+    for worker in workers:
+        worker.wait(_PATIENCE)
+
+
+_PATIENCE = 0.5  # seconds
 
 
 def _serve(jobs: SimpleQueue[tuple[_Job, Future[Any]] | None]) -> None:

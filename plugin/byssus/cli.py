@@ -65,6 +65,9 @@ def _add_run(commands: Any) -> None:
     run.add_argument("--samples", type=_count, default=100, help="worlds, where they are sampled")
     run.add_argument("--seed", type=_count, help="makes sampling reproducible")
     run.add_argument("--json", action="store_true", help="end with the result as a JSON object")
+    run.add_argument(
+        "--plan", action="store_true", help="say what would be done, with how many calls, and call nothing"
+    )
     problog = run.add_argument_group("of .pl programs")
     problog.add_argument(
         "--nodes", type=_count, metavar="N", help="compile within N nodes, 5 million by default"

@@ -94,7 +94,7 @@ def test_asked_again(faulty: FaultServer) -> None:
 def test_each_fault_has_its_error(faulty: FaultServer) -> None:
     things = {f"<{fault}>": fault for fault in (*SAID, *SLOW)}
     faulty.plan(faults=things)
-    asked = room(list(things), on_error="discard", timeout=2)
+    asked = room(list(things), on_error="discard", timeout=1)
     y = asked(torch.eye(len(things)))
     causes = {things[arguments[0]]: cause for arguments, cause in y.failures.items()}
     assert y.lost.tolist() == [1.0] * len(things)
@@ -381,7 +381,7 @@ def test_random_faults(faulty: FaultServer, least: int) -> None:
     faulty.plan(random=drawn, latency=0.001)
 
     begun = time.monotonic()
-    asked = room(things, on_error="discard", timeout=3)
+    asked = room(things, on_error="discard", timeout=2, concurrency=16)
     p = torch.eye(len(things))
     y = asked(p)
     assert {arguments[0] for arguments in y.failures} == set(expected)

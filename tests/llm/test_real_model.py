@@ -148,4 +148,4 @@ def test_replay_after_the_server_has_ended(tmp_path: Path, monkeypatch: pytest.M
         again("a sofa")
     assert room()("an oven") in ROOMS, "what is in the cache needs no server"
     with pytest.raises(BlackBoxError, match=r"cannot be reached.*start it"):
-        room()("a sofa")
+        room(settings={"retries": 0})("a sofa")
