@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -50,3 +51,38 @@ def test_bad_arguments_are_refused(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as refusal:
         main(arguments)
     assert refusal.value.code == 2
+
+
+_PROGRAMS = {
+    "leaf.scl": """
+        @llm("{{margin}} {{shape}}?", choices=["oak", "birch"])
+        type leaf(bound margin: String, bound shape: String, species: String)
+        rel margin = {0.5::("lobed"); 0.3::("entire"); 0.2::("serrate")}
+        rel shape = {0.5::("oval"); 0.5::("ovate")}
+        rel species(s) = margin(m) and shape(h) and leaf(m, h, s)
+        query species
+    """,
+    "leaf.pl": """
+        :- use_module(library(byssus)).
+        :- llm('{{margin}} {{shape}}?', leaf, [+margin, +shape, -species],
+               [choices([oak, birch])]).
+        0.5::margin(lobed); 0.3::margin(entire); 0.2::margin(serrate).
+        0.5::shape(oval); 0.5::shape(ovate).
+        species(S) :- margin(M), shape(H), leaf(M, H, S).
+        query(species(_)).
+    """,
+}
+
+
+@pytest.mark.parametrize("name", _PROGRAMS)
+def test_a_plan_says_how_many_calls_and_makes_none(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("BYSSUS_LLM_MODEL", raising=False)  # so a call would be an error
+    Path(name).write_text(_PROGRAMS[name])
+    assert main(["run", "--plan", name]) == 0
+    assert "black box leaf: at most 6 calls" in capsys.readouterr().out
+    assert main(["run", name]) == 1
+    assert "no model is named" in capsys.readouterr().err
+    assert not Path(".byssus").exists()

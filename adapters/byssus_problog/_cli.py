@@ -16,6 +16,7 @@ from problog.util import format_dictionary
 from byssus import ByssusError, Marginals
 from byssus.errors import listed
 
+from ._foresight import plan
 from ._rules import NoAnswer
 from .llms import LLMBox
 from .program import Program
@@ -25,6 +26,9 @@ __all__ = ["run"]
 
 def run(options: argparse.Namespace) -> None:
     """Run a `.pl` file as the command line says; see `byssus run --help`."""
+    if options.plan:
+        sys.stdout.write(f"{plan(options.file, provenance=options.provenance)}\n")
+        return
     generator = None if options.seed is None else torch.Generator().manual_seed(options.seed)
     # Distinct worlds are off by the mass not seen, frequencies by 1/sqrt(samples).
     marginals = Marginals(1 - max(options.samples, 1) ** -0.5)

@@ -66,7 +66,9 @@ def _add_run(commands: Any) -> None:
     run.add_argument("--seed", type=_count, help="makes sampling reproducible")
     run.add_argument("--json", action="store_true", help="end with the result as a JSON object")
     run.add_argument(
-        "--plan", action="store_true", help="say what would be done, with how many calls, and call nothing"
+        "--plan",
+        action="store_true",
+        help="say what would be done, and with how many calls; make none",
     )
     problog = run.add_argument_group("of .pl programs")
     problog.add_argument(
