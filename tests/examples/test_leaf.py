@@ -91,7 +91,8 @@ def test_features_can_be_seen(leaves: Any, script: Any) -> None:
     torch.manual_seed(0)
     network = script.network(sum(sizes))
     optimizer = torch.optim.Adam(network.parameters(), lr=2e-3)
-    for _ in range(3):
+    falling = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.1, 3)
+    for _ in range(4):
         for rows in torch.randperm(880).split(16):
             parts = network(training.images[rows]).split(sizes, 1)
             loss = sum(
@@ -101,6 +102,7 @@ def test_features_can_be_seen(leaves: Any, script: Any) -> None:
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
+        falling.step()
     network.eval()
     with torch.no_grad():
         parts = network(test.images).split(sizes, 1)

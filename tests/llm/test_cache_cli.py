@@ -218,6 +218,7 @@ BAD = {
     json.dumps({**GOOD, "reply": {"content": 3}}): 'a reply has "content"',
     json.dumps({**GOOD, "created": True}): "seconds since 1970",
     json.dumps({**GOOD, "created": 1e300}): "seconds since 1970",
+    json.dumps({**GOOD, "created": 2**38 - 1}): "seconds since 1970",  # the year 10680
     "[" * 100_000: "recursion",
 }
 

@@ -1,6 +1,7 @@
 """Questions and `llm`, with a function in the server's place. Servers are in test_faults."""
 
 import asyncio
+import json
 import math
 import pickle
 from collections.abc import Callable, Mapping
@@ -30,7 +31,7 @@ from byssus import (
 )
 from byssus.llm import question
 from byssus.llm._client import NotServedError, Reply
-from byssus.llm.cache import Cost, get_cache
+from byssus.llm.cache import Cost, Entry, get_cache, key_of
 
 ROOMS = ["kitchen", "office", "lab"]
 Answer = str | tuple[str, Mapping[str, float]] | Exception
@@ -185,6 +186,28 @@ def test_log_probabilities_that_must_be(model: Model) -> None:
         room(logprobs=True)("bed")
     assert room(logprobs=False)("bed") == "office"
     assert [request.get("logprobs") for request in model.asked] == [True, None]
+
+
+@pytest.mark.parametrize(
+    "logprobs",
+    [
+        "abc",
+        [["office", 1000.0, [["office", 1000.0]]]],
+        [["office", math.inf, [["office", math.inf], ["lab", 0.0]]]],
+        [["office", math.nan, [["office", math.nan]]]],
+        [["\ud83d", -1.0, [["\ud83d", -1.0]]]],
+        [["office", None, None]],
+    ],
+)
+def test_log_probabilities_that_are_none(model: Model, tmp_path: Path, logprobs: Any) -> None:
+    """A cache that was imported may hold anything."""
+    asked = room()
+    (request,) = asked.question.requests("bed")
+    reply = {"content": "office", "finish": "stop", "refusal": None, "logprobs": logprobs}
+    cache = get_cache(tmp_path / ".byssus" / "llm.db")
+    cache.add([Entry(key_of(request), "some-model", request, reply, 0.0)])
+    assert asked("bed") == "office"
+    assert not model.asked
 
 
 def test_calibration(model: Model) -> None:
@@ -353,6 +376,32 @@ def test_a_budget_of_tokens_and_money(model: Model) -> None:
     with pytest.raises(BudgetExceeded, match="tokens"):
         room(budget={"tokens": 20})("oven")
     assert len(model.asked) == 1
+
+
+def test_a_schema_costs_tokens_too(model: Model, tmp_path: Path) -> None:
+    asked = byssus.llm("{{x}}", output={"a": str, "b": str}, name="two")
+    (request,) = asked.question.requests("x")
+    model.usage = None
+    model.answer = lambda prompt: '{"a": "", "b": ""}'
+    assert asked("x") == ("", "")
+    spent = get_cache(tmp_path / ".byssus" / "llm.db").spent("two")
+    assert spent.input_tokens > len(json.dumps(request["response_format"]))
+
+
+def test_seeds_that_are_omitted_are_not_sent(model: Model) -> None:
+    asked = room(votes=3, settings={"omit": ["seed"]})
+    asked("bed")
+    assert [request.get("seed") for request in model.asked] == [None] * 3
+    asked.caller._memo.clear()
+    asked("bed")
+    assert len(model.asked) == 3
+
+
+def test_plans_of_budgets_and_of_plain_values(model: Model) -> None:
+    assert room(budget={"calls": 2}).plan().calls == {"room": 2}
+    assert room(budget={"calls": 4}, provenance="sampled", votes=3).plan().calls == {"room": 4}
+    assert byssus.llm("Hello {{x}}").plan().calls == {"llm": None}
+    assert byssus.llm("Hello", votes=2).plan().calls == {"llm": 2}
 
 
 def test_a_budget_of_everything(model: Model) -> None:

@@ -136,6 +136,12 @@ def test_keys_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
         ("[llm.models.x]\nprices = {input = 1.0}", "give input and output"),
         ("[llm.models.x]\nmax_tokens = 0", "max_tokens is 0; give 1 or more"),
         ("[llm.models.x]\nmax_token = 3", "there is no 'max_token'"),
+        ("[llm.models.x]\ntemperature = inf", "temperature is inf"),
+        ("[llm.models.x]\nfrequency_penalty = nan", "frequency_penalty is nan; give a number"),
+        ('[llm.models.x]\nomit = ["messages"]', "give names, but none of messages, model"),
+        ("[llm.models.x]\nomit = [[1]]", "give names"),
+        ("[llm.models.x]\nextra = {stream = true}", "JSON by name, but none of"),
+        ("[llm.models.x]\nextra = {since = 2020-01-01}", "extra is .*give JSON"),
     ],
 )
 def test_files_that_are_wrong(text: str, words: str) -> None:
@@ -150,10 +156,49 @@ def test_a_base_url_that_is_none() -> None:
         settings().model("x")
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        *(
+            "http://[::1/v1",
+            "http://h:99999/v1",
+            "http://h:abc/v1",
+            "http://h h/v1",
+            "http://a\nb/v1",
+        ),
+        *(
+            "http://me:pass@h/v1",
+            "http://me:pass@[h/v1",
+            "http://h/v1?token=pass",
+            "http://h/#pass",
+        ),
+    ],
+)
+def test_more_base_urls_that_are_none(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BYSSUS_LLM_BASE_URL", url)
+    monkeypatch.setenv("BYSSUS_LLM_KEY", "k")
+    with pytest.raises(SettingsError, match=r"the base URL .* is none: give") as caught:
+        settings().model("x")
+    assert "pass@" not in str(caught.value)
+    assert "=pass" not in str(caught.value)
+
+
+def test_keys_that_no_header_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BYSSUS_LLM_KEY", "secret-key\n")  # as a file has it
+    assert settings().model("x").key == "secret-key"
+    for key in ("secret\nX-Evil: 1", "secret-é", "secret\udc80", " "):
+        monkeypatch.setenv("BYSSUS_LLM_KEY", key)
+        with pytest.raises(SettingsError, match="the key in BYSSUS_LLM_KEY is none") as caught:
+            settings().model("x")
+        assert "secret" not in str(caught.value)
+
+
 def test_settings_and_budgets_of_code() -> None:
     check_settings({"temperature": 0.3, "extra": {"grammar": "x"}, "omit": ["seed"]}, "here")
     with pytest.raises(SettingsError, match="here: there is no 'base_url'"):
         check_settings({"base_url": "http://x"}, "here")
+    with pytest.raises(SettingsError, match="here is 3: give settings by name"):
+        check_settings(3, "here")  # type: ignore[arg-type]
     with pytest.raises(SettingsError, match="here is 3: give limits by name"):
         check_budget(3, "here")  # type: ignore[arg-type]
     with pytest.raises(SettingsError, match="usd is nan"):

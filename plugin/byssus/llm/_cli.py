@@ -231,7 +231,7 @@ def _entry(line: Any) -> Entry:
     if line.get("key") != key_of(request):
         raise CacheError(f"the key {line.get('key')!r} is not that of the request")
     created = line.get("created", time.time())
-    if type(created) not in (int, float) or not 0 <= created < 2**38:
+    if type(created) not in (int, float) or not 0 <= created < 2**37:  # dates end with 9999
         raise CacheError(f'"created" is in seconds since 1970, and not {created!r}')
     return Entry(line["key"], str(request.get("model")), request, reply, float(created))
 

@@ -49,6 +49,7 @@ async def send(
         LLMError: there is no reply in time, or what comes is none.
     """
     client = await _client(model)
+    import aiohttp
     import openai
 
     body = {**request, "stream": False}
@@ -73,20 +74,32 @@ async def send(
             f"{where} answers {error.status_code}: {_said(error, model)}"
         ) from None
     except openai.APIConnectionError as error:
-        raise _unanswered(error, where, timeout, retries) from None
-    except ValueError as error:
+        raise _unanswered(error, model, timeout, retries) from None
+    except aiohttp.ClientError as error:  # what the client does not know as an error of its own
+        said = getattr(error, "message", "") or type(error).__name__  # its repr has the headers
+        raise LLMError(f"{where} answers what is no HTTP: {model.shown(said)}") from None
+    except (ValueError, RecursionError) as error:
         raise LLMError(f"{where} answers what is no JSON: {model.shown(error)}") from None
     try:
-        return _read(reply)
+        read = _read(reply)
     except (TypeError, KeyError, IndexError, AttributeError):
         shown = model.shown(repr(reply))
         raise LLMError(f"{where} answers {shown}, which is no chat completion") from None
+    # Caches are passed on. (A short key is a word that any answer may hold.)
+    if model.key and len(model.key) >= _SECRET and model.key in str(read.stored):
+        raise LLMError(f"{where} says the key back in its reply, which is not kept")
+    return read
 
 
-def _unanswered(error: Exception, where: str, timeout: float | None, retries: int) -> LLMError:
+_SECRET = 16
+"""Characters of a key that no answer holds by chance."""
+
+
+def _unanswered(error: Exception, model: Model, timeout: float | None, retries: int) -> LLMError:
     """Why there is no answer. The client calls most of it a timeout."""
     import aiohttp
 
+    where = f"the server at {model.where}"
     causes: list[BaseException] = [error]
     while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None:
         causes.append(cause)
@@ -102,7 +115,7 @@ def _unanswered(error: Exception, where: str, timeout: float | None, retries: in
                 f"{where} gave no answer in {timeout} s, in {retries + 1} attempts; raise "
                 "timeout=, or see what it does"
             )
-    return LLMError(f"{where} broke the connection off ({causes[-1]!r})")
+    return LLMError(f"{where} broke the connection off ({model.shown(repr(causes[-1]))})")
 
 
 def _said(error: Any, model: Model) -> str:
@@ -129,27 +142,45 @@ def _read(body: Any) -> Reply:
     usage = body.get("usage")
     counted = None
     if isinstance(usage, dict):
-        read, written = usage.get("prompt_tokens"), usage.get("completion_tokens", 0)
-        if isinstance(read, int) and isinstance(written, int) and min(read, written) >= 0:
-            counted = read, written
+        read, written = usage.get("prompt_tokens"), usage.get("completion_tokens")
+        if type(read) is type(written) is int and min(read, written) >= 0:
+            counted = min(read, _LARGEST), min(written, _LARGEST)
     return Reply(stored, counted)
+
+
+_LARGEST = 2**53
+"""The most tokens that are believed: larger numbers are no floats."""
 
 
 def _logprobs(found: Any) -> list[Any] | None:
     """`Token`s, of lists as JSON has them; None where a server says something else."""
     try:
         return [
-            [_token(t), float(t["logprob"]), [[_token(o), float(o["logprob"])] for o in top]]
+            [_token(t), _logprob(t), [[_token(o), _logprob(o)] for o in top]]
             for t in found["content"]
             for top in [t["top_logprobs"]]
         ] or None
-    except (TypeError, KeyError, ValueError):
+    except (TypeError, KeyError, ValueError, AttributeError, OverflowError):
         return None
 
 
 def _token(found: Any) -> str:
     text, raw = found["token"], found.get("bytes")
-    return str(text) if raw is None else bytes(raw).decode("utf-8", "surrogateescape")
+    data = str(text).encode() if raw is None else bytes(list(raw))  # bytes(5) would be five
+    return data.decode("utf-8", "surrogateescape")
+
+
+def _logprob(found: Any) -> float:
+    value = float(found["logprob"])
+    if not value <= _ROUNDED:
+        raise ValueError
+    return max(value, _NEVER)
+
+
+_ROUNDED = 0.01
+"""The largest log-probability: some servers round those of near certainty to above 0."""
+_NEVER = -9999.0
+"""The smallest, as most servers say it: infinity is no JSON."""
 
 
 _CLIENTS: weakref.WeakKeyDictionary[

@@ -80,6 +80,8 @@ class _Field:
             raise DomainError(f"{self.name} has no choices: give at least one")
         for value in values:
             text = _text(value)
+            if any("\ud800" <= c <= "\udfff" for c in text):
+                raise DomainError(f"the choice {value!r} of {self.name} has half a character")
             if not text.strip() or _plain(text) in map(_plain, self.choices):
                 raise DomainError(
                     f"the choices of {self.name} are {listed(values)}, and {value!r} cannot be "
@@ -313,7 +315,7 @@ class Form:
             for i in [i for i, text in enumerate(texts) if text.lower() == whole]:
                 mass[i] += math.exp(path)
         total = sum(mass)
-        if not total > 0:
+        if not 0 < total < math.inf:
             return None
         values = self.fields[0].choices.values()
         return {value: p / total for value, p in zip(values, mass, strict=True)}

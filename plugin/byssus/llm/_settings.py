@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import tomllib
 from collections.abc import Callable, Mapping
@@ -68,7 +70,7 @@ class Model:
     """
 
     name: str
-    base_url: str = field(repr=False)  # it may hold a password
+    base_url: str
     key: str | None = field(repr=False)
     settings: dict[str, Any]
     prices: dict[str, float]
@@ -81,16 +83,37 @@ class Model:
     def shown(self, text: object) -> str:
         """The beginning of a text of the server's, which may say the key back."""
         words = str(text)
-        for secret in (self.key, urlsplit(self.base_url).password):
-            words = words.replace(secret, "***") if secret else words
+        words = words.replace(self.key, "***") if self.key else words
         return words if len(words) <= _SHOWN else words[:_SHOWN] + "..."
 
 
 _SHOWN = 300
 
 
+def _is_base_url(url: str) -> bool:
+    """Whether requests can go there. OpenAI's client has no use for users and queries."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # raises where it is none
+    except ValueError:
+        return False
+    good = parts.scheme in ("http", "https") and parts.hostname and url.isprintable()
+    return bool(good) and not (" " in url or "@" in parts.netloc or parts.query or parts.fragment)
+
+
+def _sendable(key: str, where: str) -> str:
+    """A key as a header can hold it, without the end of line that a file has."""
+    key = key.strip()
+    if not (key.isascii() and key.isprintable() and key):
+        raise SettingsError(f"the key in {where} is none: it is empty, or no printable ASCII")
+    return key
+
+
 def _public(url: str) -> str:
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # nothing tells its parts apart
+        return "..."
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
 
 
@@ -149,10 +172,10 @@ class Settings:
                 break
         else:
             base_url, where = own or _OPENAI, f"{self.file}" if own else "its default"
-        if urlsplit(base_url).scheme not in ("http", "https") or not urlsplit(base_url).hostname:
+        if not _is_base_url(base_url):
             raise SettingsError(
                 f"the base URL {_public(base_url)!r} of {called} ({where}) is none: give one such "
-                "as http://127.0.0.1:8080/v1"
+                "as http://127.0.0.1:8080/v1, with no user, password or query in it"
             )
         return Model(
             called,
@@ -164,7 +187,7 @@ class Settings:
 
     def _key(self, called: str, section: Mapping[str, Any], base_url: str) -> str | None:
         if "key" in section:
-            return str(section["key"])
+            return _sendable(str(section["key"]), f"key= of {called} in {self.file}")
         # The key in OPENAI_API_KEY is not for a server that byssus.toml names.
         variables = ["BYSSUS_LLM_KEY"]
         if "key_env" in section:
@@ -173,7 +196,7 @@ class Settings:
             variables.append("OPENAI_API_KEY")
         for variable in variables:
             if os.environ.get(variable):
-                return os.environ[variable]
+                return _sendable(os.environ[variable], variable)
         if "key_env" not in section and urlsplit(base_url).hostname in (
             "localhost",
             "127.0.0.1",
@@ -234,6 +257,8 @@ def check_settings(given: Mapping[str, Any], where: str) -> None:
     Raises:
         SettingsError: one is unknown, or no value for it.
     """
+    if not isinstance(given, Mapping):
+        raise SettingsError(f"{where} is {given!r}: give settings by name, {{'max_tokens': 50}}")
     _check(given, _ASKED | _HANDLED, where)
     _in_range(given, where)
 
@@ -314,14 +339,31 @@ def _check(
             raise SettingsError(f"{where}: {name} cannot be of type {type(value).__name__}")
 
 
+_OURS = {"model", "messages", "stream", "n"}
+"""What of a request is not for settings to say."""
+
+
+def _is_json(value: object) -> bool:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return True
+
+
 def _in_range(given: Mapping[str, Any], where: str) -> None:
+    but = f"but none of {', '.join(sorted(_OURS))}"
     rules: dict[str, tuple[Callable[[Any], bool], str]] = {
-        "temperature": (lambda t: t >= 0, "0 or more"),
+        "temperature": (lambda t: 0 <= t < math.inf, "0 or more"),
+        "frequency_penalty": (math.isfinite, "a number"),
+        "presence_penalty": (math.isfinite, "a number"),
         "top_p": (lambda p: 0 < p <= 1, "above 0, 1 at most"),
         "max_tokens": (lambda n: n >= 1, "1 or more"),
         "top_logprobs": (lambda n: n >= 1, "1 or more; many servers take 20 at most"),
         "retries": (lambda n: n >= 0, "0 or more"),
         "format": (lambda f: f in _FORMATS, f"one of {', '.join(_FORMATS)}"),
+        "omit": (lambda o: all(isinstance(n, str) and n not in _OURS for n in o), f"names, {but}"),
+        "extra": (lambda e: _is_json(e) and not _OURS & e.keys(), f"JSON by name, {but}"),
     }
     for name, (holds, rule) in rules.items():
         if name in given and not holds(given[name]):

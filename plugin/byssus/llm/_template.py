@@ -14,11 +14,18 @@ __all__ = ["Template", "harmless"]
 # What chat formats mark turns with. Servers put messages into one text and read these as control
 # tokens, wherever they come from.
 _CONTROL = re.compile(
-    r"<\||\|>|<｜|｜>|</?s>|\[/?INST\]|<</?SYS>>|</?(?:start|end)_of_turn>|<(?:bos|eos|pad|unk)>",
+    r"<\||\|>|<｜|｜>|\[\||\|\]|</?s>|<</?SYS>>|</?(?:start|end)_of_turn>|<(?:bos|eos|pad|unk)>|"
+    r"\[/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|TOOL_CONTENT)\]",
     re.IGNORECASE,
 )
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
+
+# What a template's own expressions raise.
+_RAISED = (TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RecursionError)
+
+# In a template these are never an argument.
+_TAKEN = {"self", "true", "false", "none", "True", "False", "None"}
 
 
 def harmless(text: str) -> str:
@@ -43,21 +50,18 @@ class Template:
     """
 
     def __init__(self, text: str, names: Sequence[str]) -> None:
-        from jinja2 import TemplateSyntaxError
-
         if not isinstance(text, str) or not text.strip():
             raise DomainError(
                 f"the prompt is {text!r}: give a text, with {{{{name}}}} for arguments"
             )
         self.text = text
         self.names = tuple(names)
-        try:
-            found = self.variables(text)
-        except TemplateSyntaxError as error:
-            raise DomainError(
-                f"the prompt {text!r} is no template: {error.message}, line {error.lineno}; write "
-                "{{name}} for an argument"
-            ) from error
+        for i, name in enumerate(self.names):
+            if not isinstance(name, str) or name in _TAKEN or name in self.names[:i]:
+                raise DomainError(
+                    f"{name!r} cannot name argument {i}: it is no text, another's, or Jinja's own"
+                )
+        found = self.variables(text)
         unknown = [name for name in found if name not in self.names]
         if unknown:
             there = f"there are {', '.join(self.names)}" if self.names else "there are none"
@@ -67,10 +71,20 @@ class Template:
 
     @staticmethod
     def variables(text: str) -> list[str]:
-        """The names that a template uses, in the order in which they first appear."""
-        from jinja2 import meta
+        """The names that a template uses, in the order in which they first appear.
 
-        used = meta.find_undeclared_variables(_environment().parse(text))
+        Raises:
+            DomainError: the text is no template.
+        """
+        from jinja2 import TemplateSyntaxError, meta
+
+        try:
+            used = meta.find_undeclared_variables(_environment().parse(text))
+        except TemplateSyntaxError as error:
+            raise DomainError(
+                f"the prompt {text!r} is no template: {error.message}, line {error.lineno}; write "
+                "{{name}} for an argument"
+            ) from error
 
         def place(name: str) -> int:
             found = re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text)
@@ -93,7 +107,7 @@ class Template:
             )
         try:
             text: str = self._compiled.render(dict(zip(self.names, values, strict=True)))
-        except (TemplateError, TypeError, ValueError, ArithmeticError) as error:
+        except (TemplateError, *_RAISED) as error:
             raise DomainError(
                 f"the prompt {self.text!r} fails on {listed(values)}: {error}"
             ) from error

@@ -211,9 +211,17 @@ class LLM(BlackBox):
 
     def plan(self) -> Plan:
         """What calling this on tensors will do; each vote is a call."""
+        budget = self.question.budget.get("calls")
+        if not self.inputs:
+            most = None if self.question.template.names else self.question.votes
+            why = "without domains it is called on plain values"
+            return Plan("exact", why, {self.name: _least(most, budget)})
         plan = super().plan()
         times = self.question.votes
-        calls = {name: most and most * times for name, most in plan.calls.items()}
+        calls = {
+            name: _least(None if most is None else most * times, budget)
+            for name, most in plan.calls.items()
+        }
         return replace(plan, calls=calls)
 
     def evaluate(self, tuples: Sequence[Arguments]) -> list[Outcome]:
@@ -223,6 +231,11 @@ class LLM(BlackBox):
     def report(self) -> Report:
         """What has been asked so far, and what it cost."""
         return replace(self.question.report)
+
+
+def _least(most: int | None, budget: float | None) -> int | None:
+    given = [int(limit) for limit in (most, budget) if limit is not None]
+    return min(given, default=None)
 
 
 def _settled(outcome: Outcome) -> Hashable:

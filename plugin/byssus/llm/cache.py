@@ -517,6 +517,8 @@ _MENDS = {
 
 
 def _open(path: Path, **options: str) -> sql.Engine:
+    if path.is_dir():
+        raise CacheError(f"the cache {path} is a folder: give the path of a file")
     url = sql.URL.create("sqlite", database=path.as_uri(), query={"uri": "true", **options})
     engine = sql.create_engine(
         url,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -142,6 +143,11 @@ class Question:
         need(mode in (None, *_settings.MODES), f"mode={mode!r}: there are 'auto' and 'replay'")
         need(model is None or (isinstance(model, str) and model), f"model={model!r}: a name")
         need(system is None or isinstance(system, str), f"system={system!r}: give a text")
+        need(
+            isinstance(examples, Sequence) and not isinstance(examples, str),
+            f"examples={examples!r}: give a list of pairs of arguments and an answer",
+        )
+        need(isinstance(cache, str | Path | None), f"cache={cache!r}: give the path of a file")
         try:
             self.template = Template(prompt, arguments)
             self.form = Form(fields, choices, many)
@@ -161,11 +167,11 @@ class Question:
         self._model = model
         self._mode = mode
         self._cache = None if cache is None else Path(cache).expanduser()
+        _settings.check_budget({} if budget is None else budget, f"{name}: budget=")
+        _settings.check_settings({} if settings is None else settings, f"{name}: settings=")
         self.budget = dict(budget or {})
         self._settings = dict(settings or {})
         self._timeout = timeout
-        _settings.check_budget(self.budget, f"{name}: budget=")
-        _settings.check_settings(self._settings, f"{name}: settings=")
         self._system = system
         self._examples = [self._example(pair) for pair in examples]
         self._own()
@@ -311,7 +317,10 @@ class Question:
         if self.votes > 1:
             return calibrated(frequencies(answers), self.calibration)
         if self.form.choices and self.logprobs is not False and replies[0].get("logprobs"):
-            chances = self.form.chances(replies[0]["logprobs"])
+            try:
+                chances = self.form.chances(replies[0]["logprobs"])
+            except (TypeError, ValueError, OverflowError):  # an import may hold anything
+                chances = None
             if chances is not None:
                 return calibrated(chances, self.calibration)
         if self.logprobs:
@@ -347,9 +356,11 @@ class Question:
         most = self._most(request, model, now)
         reservation = cache.reserve(self.name, most, self.budget, now.budget)
         self.report.calls += 1
-        retries = {"retries": _RETRIES, **model.settings, **self._settings}["retries"]
+        asked = {"retries": _RETRIES, "omit": (), **model.settings, **self._settings}
+        # A vote's seed, which tells its answer from another's, is in the key, but not sent.
+        sent = {name: value for name, value in request.items() if name not in asked["omit"]}
         try:
-            reply = await send(model, request, timeout=self._timeout, retries=retries)
+            reply = await send(model, sent, timeout=self._timeout, retries=asked["retries"])
         except (NotServedError, SettingsError):
             cache.release(reservation)
             self.report.failed += 1
@@ -375,6 +386,7 @@ class Question:
         contents = [
             message["content"].encode("utf-8", "replace") for message in request["messages"]
         ]
+        contents.append(json.dumps(request.get("response_format", "")).encode())  # it is read, too
         read = sum(map(len, contents)) + _FRAME * (1 + len(contents))
         written = request.get("max_tokens", request.get("extra", {}).get("max_completion_tokens"))
         limits = self.budget.keys() | now.budget.keys()
