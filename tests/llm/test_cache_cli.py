@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -194,6 +195,23 @@ def test_export_and_import(run: Run, path: Path, tmp_path: Path) -> None:
     reply = Cache(other).get(key_of(ONE))
     assert reply == {"content": "bedroom"}
     assert len(run("list", cache=other)) == 4
+
+
+def test_export_replaces_neither_the_cache_nor_a_device(
+    run: Run, refused: Callable[..., str], path: Path, tmp_path: Path
+) -> None:
+    linked = tmp_path / "linked.db"
+    linked.symlink_to(path)
+    for itself in (path, linked):
+        assert "is the cache itself" in refused("export", itself)
+    assert len(list(Cache(path).entries())) == 2
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor() as pool:
+        read = pool.submit(pipe.read_text)
+        assert run("export", pipe) == [f"exported 2 entries of {path}"]
+        assert len(read.result(10).splitlines()) == 2
+    assert pipe.is_fifo()
 
 
 def test_import_from_standard_input(

@@ -116,11 +116,15 @@ def _export(cache: Cache, options: argparse.Namespace) -> None:
     path, count = Path(options.file), 0
     part = path.parent / f".{path.name}.{os.getpid()}.part"
     try:
-        # Under its name when it is whole.
-        with part.open("x", encoding="ascii") as file:
+        if path.exists() and path.samefile(cache.path):
+            raise CacheError(f"{path} is the cache itself: give another path")
+        # Under its name when it is whole. What is no file (/dev/stdout, a pipe) is written to.
+        whole = path.is_file() or not path.exists()
+        with part.open("x", encoding="ascii") if whole else path.open("w") as file:
             for count, line in enumerate(lines, 1):  # noqa: B007
                 file.write(line)
-        part.replace(path)
+        if whole:
+            part.replace(path)
     except OSError as error:
         raise CacheError(f"{path} cannot be written: {error}") from error
     finally:
