@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import pickle
 import random
+import signal
 import sys
 import threading
 import time
@@ -878,3 +879,30 @@ def test_the_memo_forgets_the_oldest_answers_beyond_its_limit(monkeypatch):
     assert spy.seen == [1, 2, 3, 4]
     f.evaluate(ones(1))
     assert spy.seen == [1, 2, 3, 4, 1]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # that is what this is about
+def test_a_process_forked_while_another_thread_calls():
+    begun, over = threading.Event(), threading.Event()
+
+    def wait(x):
+        if x == 0:
+            begun.set()
+            over.wait(30)
+        return x
+
+    waiting = caller(wait)
+    thread = threading.Thread(target=waiting.evaluate, args=(ones(0),))
+    thread.start()
+    assert begun.wait(10)
+    pid = os.fork()
+    if not pid:
+        os._exit(0 if waiting.evaluate(ones(1)) == [1] else 1)
+    late = threading.Timer(10, os.kill, (pid, signal.SIGKILL))
+    late.start()
+    _, status = os.waitpid(pid, 0)
+    late.cancel()
+    over.set()
+    thread.join()
+    assert status == 0

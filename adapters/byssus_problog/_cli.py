@@ -56,9 +56,18 @@ def run(options: argparse.Namespace) -> None:
         sys.stderr.write(f"byssus: {warning.message}\n")
     if lost > 0:
         sys.stderr.write(f"byssus: worlds of probability {lost:.6g} lost to failed calls\n")
-    sys.stdout.write(f"{format_dictionary(found)}\n")
+    sys.stdout.write(f"{format_dictionary({_Shown(name): p for name, p in found.items()})}\n")
     if options.json:
         sys.stdout.write(json.dumps(found) + "\n")
+
+
+class _Shown(str):
+    """A query as it is printed: answers may hold line breaks, and what terminals obey."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in self)
 
 
 def _evaluate(program: Program) -> tuple[dict[str, float], float]:

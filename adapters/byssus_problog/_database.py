@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any
 
 import problog
-from problog.clausedb import ClauseDB, ConsultError
+from problog.clausedb import AccessError, ClauseDB, ConsultError
 from problog.errors import ProbLogError, UserError
 from problog.logic import (
     AnnotatedDisjunction,
@@ -38,6 +38,7 @@ from ._source import Source
 from ._terms import body_of, heads_of, to_python
 from ._tokens import Index
 from .blackboxes import directives, folder, is_declaration, is_library, read_declaration
+from .llms import arguments_of
 
 LABEL = "$nn"
 """A network's atom has the label `$nn(network, inputs, position)`."""
@@ -135,6 +136,13 @@ class Database(ClauseDB):  # type: ignore[misc]
         """Add the clauses of a file, rewritten."""
         return super().add_all(map(self._rewrite, self._declare_boxes(program)))
 
+    def _add_head(self, head: Term, create: bool = True) -> Any:
+        try:
+            return super()._add_head(head, create)
+        except AccessError as error:  # which says no place
+            error.location = error.location or self.lineno(head.location)
+            raise
+
     def consult(self, filename: Term, location: Any = None, my_scope: str | None = None) -> Any:
         """Read another file of clauses."""
         self._find(filename, location)
@@ -226,7 +234,7 @@ class Database(ClauseDB):  # type: ignore[misc]
         name = declaration.name
         if name in self._declarations:
             if self._declarations[name] != declaration:
-                raise ByssusError(f"{name} is declared twice: take one declaration away")
+                raise ByssusError(f"{name} is declared twice: rename one, or take it away")
             return []
         self._declarations[name] = declaration
         if name not in self._boxes:
@@ -234,9 +242,9 @@ class Database(ClauseDB):  # type: ignore[misc]
             if self.get_builtin(predicate) is not None:
                 raise ByssusError(f"{predicate} is ProbLog's own: rename the black box")
             self.declared[name] = declaration.box()
-        elif len(self._boxes[name].inputs) != len(declaration.inputs):
+        elif (takes := arguments_of(self._boxes[name])) != len(declaration.inputs):
             raise ByssusError(
-                f"the black box {name} that was given takes {len(self._boxes[name].inputs)} "
+                f"the black box {name} that was given takes {takes} "
                 f"arguments, and is declared with {len(declaration.inputs)} inputs: give it one + "
                 "for each of its arguments"
             )

@@ -33,7 +33,7 @@ from ._source import Source
 from ._terms import bindings, order_key, to_python, to_term
 from ._tokens import CALL_TEST, OBSERVED, Call, Observed, Token, Touched, Value, tokens, values_in
 from .blackboxes import arities, unbound
-from .llms import gives_several, is_uncertain
+from .llms import arguments_of, gives_several, is_uncertain
 
 Place = tuple[str | None, int | None, int | None]
 _NOWHERE: Place = (None, None, None)
@@ -350,7 +350,7 @@ class Grounder:
         box: BlackBox,
         known: Callable[[str, Arguments], Any],
     ) -> Callable[..., list[tuple[tuple[Term, ...], Key]]]:
-        count = len(box.inputs)
+        count = arguments_of(box)
 
         def call(*terms: Any, engine: Engine, **about: Any) -> list[tuple[tuple[Term, ...], Key]]:
             fault = unbound(name, terms[:count])

@@ -21,6 +21,7 @@ from problog.program import LogicProgram
 from byssus import BlackBox, ByssusError, ProgramError
 
 from ._tokens import Touched
+from .llms import arguments_of
 
 _PARSING = {
     "Ambiguous token role": "a term is missing beside an operator, a comma or a full stop",
@@ -221,7 +222,7 @@ def _mend_unknown(message: str, boxes: Mapping[str, BlackBox]) -> str:
         if name in names.split():
             return mend
     if name in boxes:
-        count = len(boxes[name].inputs)
+        count = arguments_of(boxes[name])
         return (
             f"the black box {name} takes {count} arguments and gives its answer as one more, so "
             f"call it with {count + 1}, not with {arity}"

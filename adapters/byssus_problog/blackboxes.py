@@ -32,7 +32,7 @@ from byssus.formula import Key
 from ._answers import solutions
 from ._declarations import Declaration, FunctionDeclaration
 from ._terms import to_python
-from .llms import LLMDeclaration
+from .llms import LLMDeclaration, arguments_of
 
 __all__ = ["register"]
 
@@ -81,7 +81,7 @@ def register(engine: ClauseDBEngine, box: BlackBox, name: str | None = None) -> 
 
 def arities(box: BlackBox) -> tuple[int, ...]:
     """With how many arguments a black box is a predicate."""
-    count = len(box.inputs)
+    count = arguments_of(box)
     return (count, count + 1) if box.output == Boolean() else (count + 1,)
 
 
@@ -172,7 +172,7 @@ class _Relation:
     box: BlackBox
 
     def __call__(self, *terms: Any, database: ClauseDB, **about: Any) -> list[tuple[Any, Key]]:
-        count = len(self.box.inputs)
+        count = arguments_of(self.box)
         with _shown_by_problog(database, about["location"]):
             fault = unbound(self.name, terms[:count])
             if fault is not None:

@@ -185,6 +185,13 @@ class LLMBox(DeclaredBox):
         return replace(self.function.report)
 
 
+def arguments_of(box: BlackBox) -> int:
+    """How many arguments a black box takes; a language model may have names, and no domains."""
+    if isinstance(box.function, Question):
+        return len(box.function.template.names)
+    return len(box.inputs)
+
+
 def is_uncertain(box: BlackBox) -> bool:
     """Whether a black box is known to give its answers with probabilities."""
     return isinstance(box.function, Question) and box.function.alternatives > 1

@@ -14,6 +14,7 @@ import atexit
 import functools
 import importlib
 import inspect
+import os
 import pickle
 import random
 import threading
@@ -190,6 +191,7 @@ class Caller:
     def _own(self) -> None:
         """Make what a copy cannot share."""
         self._lock = threading.RLock()
+        _CALLERS.add(self)
         self._stages = _Stages()
         self._worker: _Worker | None = None
 
@@ -646,6 +648,17 @@ class _Worker:
 
 
 _WORKERS: weakref.WeakSet[_Worker] = weakref.WeakSet()
+_CALLERS: weakref.WeakSet[Caller] = weakref.WeakSet()
+
+
+def _unlock() -> None:
+    """In a forked process: what another thread was doing, and had locked, nobody does here."""
+    for caller in list(_CALLERS):
+        caller._lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_unlock)
 
 
 @atexit.register

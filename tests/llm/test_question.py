@@ -388,6 +388,24 @@ def test_a_schema_costs_tokens_too(model: Model, tmp_path: Path) -> None:
     assert spent.input_tokens > len(json.dumps(request["response_format"]))
 
 
+def test_equal_prompts_fail_together(model: Model) -> None:
+    model.answer = lambda prompt: LLMError("no")
+    asked = byssus.llm("Where?", inputs=["thing"], on_error="discard", timeout=None)
+    outcomes = asked.evaluate([(str(i),) for i in range(5)])
+    assert [str(outcome.cause) for outcome in outcomes] == ["no"] * 5
+    assert len(model.asked) == 1
+    model.answer = lambda prompt: "here"
+    assert asked.evaluate([("0",), ("1",)]) == ["here"] * 2
+    assert len(model.asked) == 2
+    model.answer = lambda prompt: LLMError("no")
+    strict = byssus.llm("Where else?", inputs=["thing"])
+    with pytest.raises(BlackBoxError) as caught:  # which holds on to all that was going on
+        strict("0")
+    model.answer = lambda prompt: "there"
+    assert strict("0") == "there"
+    assert str(caught.value.cause) == "no"
+
+
 def test_seeds_that_are_omitted_are_not_sent(model: Model) -> None:
     asked = room(votes=3, settings={"omit": ["seed"]})
     asked("bed")

@@ -17,6 +17,7 @@ def test_arguments_are_put_in() -> None:
     template = Template("There are {{objects}} in {{ place }}.", ["objects", "place"])
     assert template.render(["bed, lamp", "Rome"]) == "There are bed, lamp in Rome."
     assert template.render([("bed", "lamp"), 3]) == "There are bed, lamp in 3."
+    assert template.render([("bed", False), True]) == "There are bed, false in true."
 
 
 def test_the_language_is_jinjas() -> None:

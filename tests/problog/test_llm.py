@@ -27,6 +27,7 @@ import byssus_problog
 from byssus import (
     BlackBox,
     BlackBoxError,
+    Boolean,
     BudgetExceeded,
     ByssusError,
     Discrete,
@@ -39,6 +40,7 @@ from byssus import (
 )
 from byssus.cli import main
 from byssus_problog import Program, plan, register
+from byssus_scallop import ScallopContext
 from llm_stand_in import Server
 
 LIBRARY = ":- use_module(library(byssus)).\n"
@@ -341,11 +343,11 @@ def test_dictionaries(rules: str, provenance: str, declared: bool, tmp_path: Pat
     assert torch.allclose(y.probs, expected, atol=1e-6)
 
 
-def test_a_black_box_of_byssus_llm(server: Server) -> None:
-    things = Discrete(list(ROOMS))
+@pytest.mark.parametrize("inputs", [{"objects": Discrete(list(ROOMS))}, None])
+def test_a_black_box_of_byssus_llm(inputs: Any, server: Server) -> None:
     room = byssus.llm(
         "There are {{objects}}. Which room?",
-        inputs={"objects": things},
+        inputs=inputs,
         choices=["kitchen", "office", "lab"],
         name="room",
     )
@@ -354,6 +356,18 @@ def test_a_black_box_of_byssus_llm(server: Server) -> None:
     engine = DefaultEngine()
     register(engine, room)
     assert stock(RULES["on facts"], engine=engine) == pytest.approx(expected, abs=1e-6)
+    assert plan(RULES["on facts"], [room]).calls == {"room": 2}
+    with pytest.raises(ProgramError, match=r"takes 1 arguments .* call it with 2, not with 3"):
+        Program("query(room(bed, _, _)).", [room])
+
+
+def test_a_test_of_byssus_llm(server: Server) -> None:
+    server.answer = lambda prompt: {"yes": 0.25, "no": 0.75}
+    flies = byssus.llm("Can a {{animal}} fly?", output=bool, name="flies")
+    assert flies.output == Boolean()
+    expected = {"f": 0.25, "flies(bat,true)": 0.25, "flies(bat,false)": 0.75}
+    found = ours("f :- flies(bat). query(f). query(flies(bat, _)).", [flies])
+    assert found == pytest.approx(expected, abs=1e-6)
 
 
 def test_a_call_on_tokens_that_turns_out_uncertain() -> None:
@@ -410,6 +424,27 @@ def test_answers_are_data(text: str, server: Server, tmp_path: Path) -> None:
     assert server.prompts[1].replace(" ", "") == f"Say {asked}".replace(" ", "")
     assert len(stock(program)) == 2
     assert pickle.loads(pickle.dumps(ran)).answers == ran.answers
+
+
+def test_texts_that_look_like_truth_values(server: Server, tmp_path: Path) -> None:
+    """They are asked about as they were answered, in `.scl` as in `.pl`."""
+    texts = ["true", "True", "false", "None", "42"]
+    server.answer = lambda prompt: {"answers": texts} if prompt == "all" else f"<{prompt}>"
+    program = file(
+        tmp_path,
+        LIBRARY + ":- llm(all, all, [-y], [many(true)]).\n:- llm('{{x}}', say, [+x, -y]).\n"
+        "q(X, Y) :- all(X), say(X, Y). query(q(_, _)).",
+    )
+    assert len(ours(program)) == len(stock(program)) == len(texts)
+    assert sorted(server.prompts) == sorted(["all", *texts])
+    ctx = ScallopContext("exact", backend="embedded")
+    ctx.add_program("""
+        @llm("all", many=true) type all(y: String)
+        @llm("{{x}}") type say(bound x: String, y: String)
+        rel q(x, y) = all(x) and say(x, y)
+    """)
+    ctx.run()
+    assert {row for _, row in ctx.relation("q")} == {(text, f"<{text}>") for text in texts}
 
 
 def test_extraction(server: Server, tmp_path: Path) -> None:
@@ -606,6 +641,15 @@ def test_unbound(server: Server, tmp_path: Path) -> None:
             run(path)
 
 
+@pytest.mark.parametrize("clause", ["room(bed, lab).", "0.3::room(X, lab) :- thing(X)."])
+def test_clauses_of_the_same_name(clause: str, server: Server, tmp_path: Path) -> None:
+    path = file(tmp_path, f"{ROOM}{clause}\nquery(room(bed, _)).")
+    with pytest.raises(ProgramError, match="a black box has this name") as caught:
+        Program(path)
+    assert (caught.value.file, caught.value.line) == (str(path), 4)
+    assert caught.value.column == clause.index("room") + 1
+
+
 def test_several_files_and_black_boxes_given(server: Server, tmp_path: Path) -> None:
     """A module declares its own; a black box that is given stands in for a declared one."""
     (tmp_path / "rooms.pl").write_text(
@@ -635,3 +679,18 @@ def test_command_lines(server: Server, tmp_path: Path, capsys: pytest.CaptureFix
         found = {name.strip(): float(p) for name, p in rows}
         assert found == pytest.approx(expected, abs=1e-6)
     assert len(server.prompts) == 2
+
+
+def test_what_terminals_obey_is_not_printed(
+    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.answer = lambda prompt: {"answers": ["\x1b[31mred", "a\nb: 1", "é"]}
+    path = file(tmp_path, LIBRARY + ":- llm(all, all, [-y], [many(true)]).\nquery(all(_)).")
+    assert main(["run", str(path), "--json"]) == 0
+    *rows, last = capsys.readouterr().out.splitlines()
+    assert [row.rpartition(":")[0].strip() for row in rows] == [
+        r"all('\x1b[31mred')",
+        r"all('a\nb: 1')",
+        "all('é')",
+    ]
+    assert json.loads(last) == {"all('\x1b[31mred')": 1, "all('a\nb: 1')": 1, "all('é')": 1}

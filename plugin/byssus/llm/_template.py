@@ -133,4 +133,11 @@ def _environment() -> Any:
 
 
 def _shown(value: Any) -> Any:
-    return ", ".join(map(str, value)) if isinstance(value, tuple | list) else value
+    if isinstance(value, tuple | list):
+        return ", ".join(str(_truth(one)) for one in value)
+    return _truth(value)
+
+
+def _truth(value: Any) -> Any:
+    """A truth value as programs write it, where it may be a text that a model has answered."""
+    return str(value).lower() if isinstance(value, bool) else value

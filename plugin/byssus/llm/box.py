@@ -259,7 +259,11 @@ def _domain(question: Question, fields: Mapping[str, Any]) -> Domain | None:
     """The domain of the answers, where it is known."""
     if question.form.choices:
         given = fields["answer"] if len(fields) == 1 and "answer" in fields else None
-        return given if isinstance(given, Domain) else Discrete(question.form.choices)
+        if isinstance(given, Domain):
+            return given
+        if given in (bool, "bool", "boolean"):
+            return Boolean()
+        return Discrete(question.form.choices)
     domains = [field for field in fields.values() if isinstance(field, Domain)]
     if question.form.many or len(domains) < len(fields):
         return None

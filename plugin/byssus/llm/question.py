@@ -178,7 +178,7 @@ class Question:
 
     def _own(self) -> None:
         """Make what a copy cannot share."""
-        self._asking: weakref.WeakValueDictionary[Any, asyncio.Lock] = weakref.WeakValueDictionary()
+        self._asking: weakref.WeakValueDictionary[Any, _Turn] = weakref.WeakValueDictionary()
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "_asking"}
@@ -335,8 +335,11 @@ class Question:
         cache = _stored().get_cache(self._cache or now.cache)
         key = _stored().key_of(request)
         # Arguments that make the same prompt are asked for once.
-        lock = self._asking.setdefault((asyncio.get_running_loop(), key), asyncio.Lock())
-        async with lock:
+        asked = asyncio.get_running_loop(), key
+        turn = self._asking.setdefault(asked, _Turn())
+        async with turn.lock:
+            if turn.failure is not None:
+                raise turn.failure
             found: dict[str, Any] | None = cache.get(key)
             if found is not None:
                 self.report.cached += 1
@@ -347,7 +350,12 @@ class Question:
                     f"{request['messages'][-1]['content'][:200]!r} by {request['model']}; record "
                     "it with mode='auto', or see what has changed in the question or its settings"
                 )
-            return await self._call(request, key, cache, now)
+            try:
+                return await self._call(request, key, cache, now)
+            except LLMError as error:
+                turn.failure = error  # of those that wait now; who comes later asks again
+                self._asking.pop(asked, None)
+                raise
 
     async def _call(
         self, request: dict[str, Any], key: str, cache: Cache, now: _settings.Settings
@@ -403,6 +411,14 @@ class Question:
         written = written or 0
         most: Cost = _stored().Cost(1, read, written, _usd(model, read, written))
         return most
+
+
+class _Turn:
+    """Of those that ask for the same at the same time, one calls; if that fails, it fails for all."""
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.failure: LLMError | None = None
 
 
 def _stored() -> Any:

@@ -1,0 +1,118 @@
+"""Completion without structure: the nearest picture, and a convolutional autoencoder."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F  # noqa: N812  # as everybody calls it
+from torch import Tensor, nn
+
+from .facades import CELL, SIDE, pixels, seen
+
+WHERE = ("right", "bottom", "block")
+
+
+def nearest(images: Tensor, mask: Tensor, known: Tensor) -> Tensor:
+    """Images whose hidden cells are those of the known image that is nearest where both are seen.
+
+    Args:
+        images: (n, channels, 120, 120); hidden pixels are not looked at.
+        mask: which cells are seen, (n, 15, 15).
+        known: the images to take from, (m, channels, 120, 120).
+    """
+    given = pixels(mask)
+    weight = given.expand_as(images).flatten(1).float()
+    flat = known.flatten(1)
+    # The squared distance, without what is the same for all known images.
+    distance = weight @ flat.square().T - 2 * (weight * images.flatten(1)) @ flat.T
+    return torch.where(given, images, known[distance.argmin(1)])
+
+
+class Autoencoder(nn.Module):
+    """From the seen cells of an image to all of it: codes of cells, which look around far.
+
+    Args:
+        channels: of the images.
+        width: of the codes.
+    """
+
+    def __init__(self, channels: int, width: int = 96) -> None:
+        super().__init__()
+        self.encode = nn.Conv2d(channels + 1, width, CELL, CELL)
+        self.place = nn.Parameter(torch.zeros(width, SIDE, SIDE))
+        self.blocks = nn.ModuleList(
+            nn.Sequential(
+                *(nn.BatchNorm2d(width), nn.ReLU()),
+                nn.Conv2d(width, width, 3, padding=reach, dilation=reach),
+                *(nn.BatchNorm2d(width), nn.ReLU(), nn.Conv2d(width, width, 1)),
+            )
+            for reach in (1, 2, 4, 1, 2, 4, 1, 2)
+        )
+        self.decode = nn.Sequential(
+            nn.ReLU(), nn.Conv2d(width, channels * CELL * CELL, 1), nn.PixelShuffle(CELL)
+        )
+
+    def forward(self, images: Tensor, mask: Tensor) -> Tensor:
+        """The images as they may be, (n, channels, 120, 120)."""
+        given = pixels(mask).float()
+        # The mean of what is seen stands where nothing is, and is added again at the end.
+        mean = (images * given).sum((2, 3), keepdim=True) / given.sum((2, 3), keepdim=True)
+        codes = self.encode(torch.cat([(images - mean) * given, given], 1)) + self.place
+        for block in self.blocks:
+            # What is seen anywhere is known everywhere.
+            codes = codes + block(codes) + codes.mean((2, 3), keepdim=True)
+        out: Tensor = mean + self.decode(codes)
+        return out
+
+    @torch.no_grad()
+    def complete(self, images: Tensor, mask: Tensor) -> Tensor:
+        """The images, with hidden cells as they may be."""
+        self.eval()
+        parts = zip(images.split(100), mask.split(100), strict=True)
+        found = torch.cat([self(*part) for part in parts]).clamp(0, 1)
+        return torch.where(pixels(mask), images, found)
+
+
+def train(
+    images: Tensor,
+    *,
+    epochs: int,
+    seed: int,
+    learning_rate: float = 2e-3,
+    say: Callable[[str], None] = lambda text: None,
+) -> Autoencoder:
+    """An autoencoder that has learned to complete images whose right, bottom or block is hidden."""
+    torch.manual_seed(seed)
+    model = Autoencoder(images.shape[1])
+    optimizer = torch.optim.AdamW(model.parameters(), learning_rate)
+    batches = -(-len(images) // 25)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, learning_rate, total_steps=epochs * batches
+    )
+    began = time.perf_counter()
+    for epoch in range(epochs):
+        model.train()
+        total = 0.0
+        masks = torch.cat(
+            [
+                seen(where, -(-len(images) // len(WHERE)), seed=epoch + 1000 * seed)
+                for where in WHERE
+            ]
+        )
+        masks = masks[torch.randperm(len(masks))]
+        for rows in torch.randperm(len(images)).split(25):
+            shown, mask = images[rows], masks[rows]
+            errors = F.mse_loss(model(shown, mask), shown, reduction="none").mean(1, keepdim=True)
+            hidden = ~pixels(mask)
+            # What is seen is learned too, a little, as its textures are those of what is hidden.
+            loss = errors[hidden].mean() + 0.1 * errors[~hidden].mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            total += loss.item() * len(rows)
+        seconds = time.perf_counter() - began
+        say(f"epoch {epoch + 1}: loss {total / len(images):.5f}; {seconds:.0f} s")
+    return model

@@ -1,0 +1,42 @@
+"""How good completed pictures are, in pixels, in cells, and in what their programs draw."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .facades import Pictures, cells, pixels
+
+
+def named(images: Tensor, tiles: Tensor) -> Tensor:
+    """The kind that each cell looks most like, -1 for the background, (n, 15, 15).
+
+    Args:
+        images: completed ones, (n, channels, 120, 120).
+        tiles: of each picture, `Pictures.tiles`.
+    """
+    shown = cells(images).flatten(3).flatten(1, 2)
+    nearest = torch.cdist(shown, tiles.flatten(2)).argmin(2).unflatten(1, (15, 15))
+    return torch.where(nearest == tiles.shape[1] - 1, -1, nearest)
+
+
+def measures(completed: Tensor, pictures: Pictures, seen: Tensor) -> dict[str, float]:
+    """What is wrong and right in the hidden cells of completed pictures.
+
+    `pixels`: the mean squared error. `cells`: the share that looks like another kind than is there.
+    `structure`: of the cells in which the true program draws, the share that looks as it says.
+
+    Args:
+        completed: images, (n, channels, 120, 120).
+        pictures: as they were.
+        seen: which cells the completion was given, (n, 15, 15).
+    """
+    errors = (completed - pictures.images).square().mean(1, keepdim=True)
+    looks = named(completed, pictures.tiles)
+    drawn = pictures.drawn
+    regular = ~seen & (drawn >= 0)
+    return {
+        "pixels": errors[~pixels(seen)].mean().item(),
+        "cells": (looks != pictures.labels)[~seen].double().mean().item(),
+        "structure": (looks == drawn)[regular].double().mean().item(),
+    }
