@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F  # noqa: N812  # as everybody calls it
@@ -30,40 +30,56 @@ def nearest(images: Tensor, mask: Tensor, known: Tensor) -> Tensor:
     return torch.where(given, images, known[distance.argmin(1)])
 
 
+class Block(nn.Module):
+    """Each code looks around, `reach` cells far, and at what is common to its row, column and all.
+
+    Args:
+        width: of the codes.
+        reach: the dilation.
+    """
+
+    def __init__(self, width: int, reach: int) -> None:
+        super().__init__()
+        self.norm = nn.Sequential(nn.BatchNorm2d(width), nn.ReLU())
+        self.around = nn.Conv2d(width, width, 3, padding=reach, dilation=reach)
+        self.common = nn.Conv2d(3 * width, width, 1)
+        self.out = nn.Sequential(nn.BatchNorm2d(width), nn.ReLU(), nn.Conv2d(width, width, 1))
+
+    def forward(self, codes: Tensor) -> Tensor:
+        found = self.norm(codes)
+        means = [found.mean(over, keepdim=True).expand_as(found) for over in (3, 2, (2, 3))]
+        out: Tensor = codes + self.out(self.around(found) + self.common(torch.cat(means, 1)))
+        return out
+
+
 class Autoencoder(nn.Module):
-    """From the seen cells of an image to all of it: codes of cells, which look around far.
+    """From the seen cells of an image to all of it: a code for each cell, which blocks refine.
 
     Args:
         channels: of the images.
         width: of the codes.
+        reaches: the dilation of each block.
     """
 
-    def __init__(self, channels: int, width: int = 96) -> None:
+    def __init__(
+        self, channels: int, width: int = 96, reaches: Sequence[int] = (1, 2, 4, 1, 2, 4)
+    ) -> None:
         super().__init__()
         self.encode = nn.Conv2d(channels + 1, width, CELL, CELL)
         self.place = nn.Parameter(torch.zeros(width, SIDE, SIDE))
-        self.blocks = nn.ModuleList(
-            nn.Sequential(
-                *(nn.BatchNorm2d(width), nn.ReLU()),
-                nn.Conv2d(width, width, 3, padding=reach, dilation=reach),
-                *(nn.BatchNorm2d(width), nn.ReLU(), nn.Conv2d(width, width, 1)),
-            )
-            for reach in (1, 2, 4, 1, 2, 4, 1, 2)
-        )
+        self.blocks = nn.Sequential(*(Block(width, reach) for reach in reaches))
         self.decode = nn.Sequential(
-            nn.ReLU(), nn.Conv2d(width, channels * CELL * CELL, 1), nn.PixelShuffle(CELL)
+            *(nn.BatchNorm2d(width), nn.ReLU()),
+            *(nn.Conv2d(width, channels * CELL * CELL, 1), nn.PixelShuffle(CELL)),
         )
 
     def forward(self, images: Tensor, mask: Tensor) -> Tensor:
         """The images as they may be, (n, channels, 120, 120)."""
         given = pixels(mask).float()
-        # The mean of what is seen stands where nothing is, and is added again at the end.
+        # The mean of what is seen is taken away, and added again at the end.
         mean = (images * given).sum((2, 3), keepdim=True) / given.sum((2, 3), keepdim=True)
         codes = self.encode(torch.cat([(images - mean) * given, given], 1)) + self.place
-        for block in self.blocks:
-            # What is seen anywhere is known everywhere.
-            codes = codes + block(codes) + codes.mean((2, 3), keepdim=True)
-        out: Tensor = mean + self.decode(codes)
+        out: Tensor = mean + self.decode(self.blocks(codes))
         return out
 
     @torch.no_grad()

@@ -22,7 +22,7 @@ CELL = 8  # pixels
 KINDS = ("window", "arch", "shutters", "balcony", "door", "shop")
 _WINDOW, _ARCH, _SHUTTERS, _BALCONY, _DOOR, _SHOP = range(len(KINDS))
 _MISSING, _OTHER = 0.02, 0.02  # shares of what is drawn
-_LIGHT, _NOISE = 0.04, 0.03
+_LIGHT, _NOISE = 0.03, 0.02
 
 Loop = tuple[int, int, int, int, int, int, int]
 Program = tuple[Loop, ...]
@@ -130,7 +130,7 @@ def _draw(programs: Sequence[Program], tiles: np.ndarray, random: np.random.Gene
 def _building(random: np.random.Generator) -> Program:
     """The program of a front."""
     ground = SIDE - int(random.integers(2, 4))
-    floors, apart = (int(step) for step in random.integers(2, 5, 2))
+    floors, apart = (int(step) for step in random.choice((2, 3, 4), 2, p=(0.4, 0.4, 0.2)))
     top = int(random.integers(1, 3))
     left = int(random.integers(0, min(apart, 3)))
     kind, other = (int(k) for k in random.permutation(3)[:2])
@@ -176,7 +176,7 @@ def _pattern(random: np.random.Generator) -> Program:
     digits = iter(random.permutation(10).tolist())
     program: list[Loop] = []
     for top, bottom, left, right in areas:
-        down, across = (int(step) for step in random.integers(2, 5, 2))
+        down, across = (int(step) for step in random.choice((2, 3, 4), 2, p=(0.4, 0.4, 0.2)))
         row, column = (int(start) for start in random.integers(0, (down, across)))
         program.append((top + row, bottom, down, left + column, right, across, next(digits)))
         if random.random() < 0.5:  # another between its rows, its columns, or both

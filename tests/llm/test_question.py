@@ -297,7 +297,7 @@ def test_prompts_that_are_alike_are_one_call(model: Model) -> None:
         "It is {{n > 2}}.", inputs={"n": Integer(0, 5)}, choices=["office", "lab"], name="alike"
     )
     asked(torch.full((1, 6), 1 / 6))
-    assert sorted(model.prompts) == ["It is False.", "It is True."]
+    assert sorted(model.prompts) == ["It is false.", "It is true."]
 
 
 def test_calls_of_a_batch_go_out_together(model: Model) -> None:

@@ -414,7 +414,7 @@ class Question:
 
 
 class _Turn:
-    """Of those that ask for the same at the same time, one calls; if that fails, it fails for all."""
+    """Those that ask for the same at the same time: one calls, and its failure is that of all."""
 
     def __init__(self) -> None:
         self.lock = asyncio.Lock()

@@ -1,0 +1,12 @@
+"""Programs as structure: 2D for-loops over a grid of cells, synthesised from images and drawn."""
+
+from byssus.structure.loops import ForLoop2D as ForLoop2D
+from byssus.structure.loops import Loop as Loop
+from byssus.structure.loops import Structure as Structure
+from byssus.structure.loops import canonical as canonical
+from byssus.structure.loops import equivalent as equivalent
+from byssus.structure.loops import places as places
+from byssus.structure.synthesis import Synthesis as Synthesis
+from byssus.structure.synthesis import assemble as assemble
+from byssus.structure.synthesis import cut as cut
+from byssus.structure.synthesis import synthesize as synthesize
