@@ -29,6 +29,8 @@ from ._terms import to_python
 from ._tokens import OBSERVED, Call, Observed, Token, Touched, Value, tokens
 
 Arguments = tuple[Hashable, ...]
+Asked = tuple[str, Arguments, Hashable] | Call
+"""A call: a black box, its arguments and their types, for 1 is not 1.0; or a call on tokens."""
 
 _AGGREGATES = ("findall", "all", "all_or_none")
 
@@ -101,7 +103,7 @@ class Engine(DefaultEngine):  # type: ignore[misc]
         super().__init__()
         self._asks = asks or symbolic
         self._symbolic = symbolic
-        self.asked: dict[tuple[str, Arguments] | Call, list[Key]] = {}
+        self.asked: dict[Asked, list[Key]] = {}
         self._frames: list[_Frame] = []
         self._goals: dict[tuple[int, str, int], dict[Hashable, tuple[bool, _Owner]]] = {}
         self._unanswered = False
@@ -120,9 +122,7 @@ class Engine(DefaultEngine):  # type: ignore[misc]
         self._process_directives(db)
         return db
 
-    def ask(
-        self, call: tuple[str, Arguments] | Call, *, answered: bool, about: dict[str, Any]
-    ) -> None:
+    def ask(self, call: Asked, *, answered: bool, about: dict[str, Any]) -> None:
         """Note a call; `about` is what the engine told the built-in predicate."""
         self._unanswered |= not answered
         for owner, formula, before in self._walk(

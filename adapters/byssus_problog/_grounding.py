@@ -25,7 +25,7 @@ from byssus.formula import Key, Node
 
 from ._answers import is_answer, solutions
 from ._database import LABEL, Database, Network
-from ._engine import Arguments, Engine
+from ._engine import Arguments, Asked, Engine
 from ._parameters import LABEL as TUNABLE
 from ._parameters import Parameters
 from ._reading import Choice, as_written, read
@@ -368,7 +368,7 @@ class Grounder:
                 return self._answers(token, terms, about["target"])
             arguments = tuple(to_python(term) for term in terms[:count])
             answer = known(name, arguments)
-            engine.ask((name, arguments), answered=bool(answer), about=about)
+            engine.ask((name, arguments, typed(arguments)), answered=bool(answer), about=about)
             if not answer:
                 return []
             asked, target = terms[count:], about["target"]
@@ -411,7 +411,7 @@ class Grounder:
         target: LogicFormula,
         patterns: list[tuple[Term, list[tuple[Term, Key]]]],
         evidence: tuple[Key, ...],
-        asked: Mapping[tuple[str, Arguments] | Call, list[Key]],
+        asked: Mapping[Asked, list[Key]],
     ) -> Ground:
         answers = [answer for _, some in patterns for answer in some]
         keys = [key for _, key in answers]
@@ -443,7 +443,7 @@ class Grounder:
             guards = asked[call]
             return guards[0] if len(guards) == 1 else ground.disjoin(guards)
 
-        asks = tuple(Ask(*call, guard(call)) for call in asked if not isinstance(call, Call))
+        asks = tuple(Ask(*call[:2], guard(call)) for call in asked if not isinstance(call, Call))
         return replace(ground, asks=asks, calls=tuple((call, guard(call)) for call in calls))
 
     def _bindings(self, patterns: list[tuple[Term, list[tuple[Term, Key]]]]) -> list[Term] | None:

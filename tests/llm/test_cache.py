@@ -15,6 +15,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -753,3 +754,16 @@ def test_a_call_is_cheap(cache: Cache) -> None:
         storing.append(time.perf_counter() - began)
     assert statistics.quantiles(reserving, n=10)[0] < 0.5e-3
     assert statistics.quantiles(storing, n=10)[0] < 0.5e-3
+
+
+def test_an_entry_that_somebody_has_changed(tmp_path: Path) -> None:
+    request = {"model": "m", "messages": []}
+    key = key_of(request)
+    with closing(Cache(tmp_path / "a.db")) as cache:
+        cache.store(key, request=request, reply={}, cost=Cost(), reservation=0)
+    with closing(sqlite3.connect(tmp_path / "a.db")) as file, file:
+        file.execute("UPDATE entries SET reply = 'no JSON'")
+    cache = Cache(tmp_path / "a.db")
+    for use in (lambda: cache.get(key), lambda: list(cache.entries())):
+        with pytest.raises(CacheError, match=f"the entry {key[:12]} of the cache is no JSON"):
+            use()

@@ -8,7 +8,7 @@ import socketserver
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -77,6 +77,10 @@ REPLIES = {
         "answers what is no HTTP|broke the connection off",
     ),
     "deep": (answered(b"[" * 100_000 + b"]" * 100_000), "answers what is no JSON"),
+    "moved": (
+        b"HTTP/1.1 307 Moved\r\nLocation: /v1/else\r\nContent-Length: 0\r\n\r\n",
+        "answers 307",
+    ),
     "key": (answered(json.dumps(completion(f"It is {KEY}")).encode()), "says the key back"),
 }
 
@@ -84,10 +88,13 @@ REPLIES = {
 class Liar(socketserver.BaseRequestHandler):
     """Answers each request by what its prompt names."""
 
+    requests: ClassVar[list[bytes]] = []
+
     def handle(self) -> None:
         data = b""
         while b"}" not in data[-1:]:
             data += self.request.recv(65536)
+        self.requests.append(data)
         prompt = json.loads(data.partition(b"\r\n\r\n")[2])["messages"][-1]["content"]
         self.request.sendall(REPLIES[prompt][0])
 
@@ -97,6 +104,7 @@ def liar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for variable in VARIABLES:
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Liar, "requests", [])
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Liar) as server:
         server.daemon_threads = True
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
@@ -120,3 +128,16 @@ def test_replies(name: str, tmp_path: Path) -> None:
     assert kept
     assert KEY not in str(caught.value)
     assert KEY.encode() not in kept
+
+
+@pytest.mark.usefixtures("liar")
+def test_what_is_for_openai_goes_to_no_other_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "for-openai-key")
+    monkeypatch.setenv("OPENAI_ORG_ID", "for-openai-organization")
+    monkeypatch.setenv("OPENAI_PROJECT_ID", "for-openai-project")
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "X-Gateway: for-openai-gateway")
+    with pytest.raises(BlackBoxError):
+        byssus.llm("{{x}}", settings={"retries": 0})("deep")
+    (request,) = Liar.requests
+    assert KEY.encode() in request
+    assert b"for-openai" not in request

@@ -203,6 +203,16 @@ def test_a_fence_around_the_answer() -> None:
     assert form.chances(tokens) == pytest.approx({"yes": 1 / 3, "no": 2 / 3})
 
 
+def test_quotes_and_capitals_around_a_bare_answer() -> None:
+    form = Form({"a": str}, ["yes", "no"])
+    tokens: list[Token] = [('"', 0.0, []), ("No", math.log(0.5), [("Yes", math.log(0.25))])]
+    assert form.chances([*tokens, ('"', 0.0, [])]) == pytest.approx({"yes": 1 / 3, "no": 2 / 3})
+    path: list[Token] = [('{"answer": "', 0.0, [])]
+    assert form.chances([*path, *tokens[1:], ('"}', 0.0, [])]) == pytest.approx(
+        {"yes": 1 / 3, "no": 2 / 3}
+    )
+
+
 def test_half_characters_are_put_together() -> None:
     form = Form({"a": str}, ["é", "è"])
     half = "é".encode()[:1].decode("utf-8", "surrogateescape")

@@ -61,6 +61,9 @@ def test_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (model.name, model.base_url) == ("gpt-x", "https://api.openai.com/v1")
     assert model.key == "secret-openai"
     assert settings().model("other").name == "other"
+    monkeypatch.setenv("BYSSUS_LLM_BASE_URL", "https://elsewhere.example/v1")
+    with pytest.raises(SettingsError, match="set BYSSUS_LLM_KEY in"):
+        settings().model(None)
     monkeypatch.setenv("BYSSUS_LLM_BASE_URL", "http://localhost:1/v1")
     monkeypatch.setenv("BYSSUS_LLM_KEY", "secret-byssus")
     monkeypatch.setenv("BYSSUS_LLM_CACHE", "here.db")

@@ -447,6 +447,23 @@ def test_texts_that_look_like_truth_values(server: Server, tmp_path: Path) -> No
     assert {row for _, row in ctx.relation("q")} == {(text, f"<{text}>") for text in texts}
 
 
+@pytest.mark.parametrize("provenance", ["exact", "sampled"])
+def test_equal_numbers_are_different_arguments(
+    provenance: str, server: Server, tmp_path: Path
+) -> None:
+    server.answer = lambda prompt: {"a": 0.5, "b": 0.5}
+    program = file(
+        tmp_path,
+        LIBRARY + ":- llm('{{x}}', say, [+x, -y], [choices([a, b])]).\n"
+        "d(1). d(1.0). d(true). q(X, Y) :- d(X), say(X, Y). p :- say(1, a), say(1.0, a).\n"
+        "query(q(_, _)). query(p).",
+    )
+    expected = {f"q({x},{y})": 0.5 for x in ("1", "1.0", "true") for y in "ab"} | {"p": 0.25}
+    assert stock(program) == pytest.approx(expected)
+    assert ours(program, provenance=provenance) == pytest.approx(expected)
+    assert sorted(server.prompts) == ["1", "1.0", "true"]
+
+
 def test_extraction(server: Server, tmp_path: Path) -> None:
     """One call, many solutions; none is an answer too."""
     found = [{"person": "ann", "place": "lab"}, {"person": "bob", "place": "lab"}]

@@ -55,7 +55,8 @@ async def send(
     body = {**request, "stream": False}
     body |= body.pop("extra", {})
     where = f"the server at {model.where}"
-    options: Any = {"timeout": timeout, "max_retries": retries}
+    # A prompt goes to the server that was named, and to no other.
+    options: Any = {"timeout": timeout, "max_retries": retries, "follow_redirects": False}
     try:
         # Not chat.completions.create: to make objects of a reply takes as long as all the rest.
         reply = await client.post("/chat/completions", body=body, cast_to=object, options=options)
@@ -213,6 +214,10 @@ async def _opened(model: Model) -> AsyncGenerator[Any]:
         api_key=model.key or "none",
         http_client=http_client,
     )
+    if not model.openai:
+        # What the client takes from OPENAI_ORG_ID and the like is not for other servers.
+        client.organization = client.project = None
+        client._custom_headers = {}
     try:
         yield client
     finally:

@@ -325,7 +325,7 @@ class Form:
         found = re.search(rb'"' + _ANSWER.encode() + rb'"\s*:\s*"', taken)
         if found:
             return found.end(), b'"'
-        return len(taken) - len(taken.lstrip()), None
+        return len(taken) - len(taken.lstrip(b" \t\r\n\"'`*")), None
 
 
 _FEW = 64
@@ -334,10 +334,10 @@ _FEW = 64
 
 def _fitting(begun: bytes, wanted: Sequence[bytes], *, exact: bool) -> list[int]:
     """Which texts a reply can be that begins like this; more may follow it if not `exact`."""
-    if exact:
-        return [i for i, w in enumerate(wanted) if w.startswith(begun) or begun.startswith(w)]
     begun = begun.lower()
     lower = [w.lower() for w in wanted]
+    if exact:
+        return [i for i, w in enumerate(lower) if w.startswith(begun) or begun.startswith(w)]
     begins = [i for i, w in enumerate(lower) if w.startswith(begun)]
     whole = [i for i, w in enumerate(lower) if begun.startswith(w) and w != begun]
     # "living room." is not "living", and "10" is not "1": of whole texts the longest counts.

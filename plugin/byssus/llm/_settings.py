@@ -67,6 +67,7 @@ class Model:
         key: for the server; never shown.
         settings: of its section: those of requests, and how they are made.
         prices: US dollars a million tokens, of "input" and "output".
+        openai: whether the server is one that OpenAI's own variables are for.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Model:
     key: str | None = field(repr=False)
     settings: dict[str, Any]
     prices: dict[str, float]
+    openai: bool
 
     @property
     def where(self) -> str:
@@ -177,22 +179,26 @@ class Settings:
                 f"the base URL {_public(base_url)!r} of {called} ({where}) is none: give one such "
                 "as http://127.0.0.1:8080/v1, with no user, password or query in it"
             )
+        openai = base_url == _OPENAI or where == "OPENAI_BASE_URL"
         return Model(
             called,
             base_url,
-            self._key(called, section, base_url),
+            self._key(called, section, base_url, openai),
             section,
             dict(section.get("prices", {})),
+            openai,
         )
 
-    def _key(self, called: str, section: Mapping[str, Any], base_url: str) -> str | None:
+    def _key(
+        self, called: str, section: Mapping[str, Any], base_url: str, openai: bool
+    ) -> str | None:
         if "key" in section:
             return _sendable(str(section["key"]), f"key= of {called} in {self.file}")
-        # The key in OPENAI_API_KEY is not for a server that byssus.toml names.
+        # The key in OPENAI_API_KEY is not for any other server.
         variables = ["BYSSUS_LLM_KEY"]
         if "key_env" in section:
             variables = [str(section["key_env"])]
-        elif "base_url" not in section:
+        elif openai:
             variables.append("OPENAI_API_KEY")
         for variable in variables:
             if os.environ.get(variable):

@@ -39,7 +39,8 @@ class Template:
     """A text in Jinja's language: `{{name}}` is the argument of this name.
 
     Arguments are put in as they are, and never read as a template themselves; a tuple or list is
-    joined by commas, and a truth value is `true` or `false`. Control tokens of chat formats are broken up in the result, see `harmless`.
+    joined by commas, and a truth value is `true` or `false`. Control tokens of chat formats are
+    broken up in the result, see `harmless`.
 
     Args:
         text: the template.

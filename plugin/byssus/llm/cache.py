@@ -137,9 +137,8 @@ class _Row(NamedTuple):
     created: float
 
     def entry(self) -> Entry:
-        return Entry(
-            self.key, self.model, json.loads(self.request), json.loads(self.reply), self.created
-        )
+        request, reply = _parsed(self.key, self.request), _parsed(self.key, self.reply)
+        return Entry(self.key, self.model, request, reply, self.created)
 
 
 class _Settlement(NamedTuple):
@@ -159,8 +158,14 @@ def key_of(request: Mapping[str, Any]) -> str:
     return hashlib.sha256(_canonical(request).encode()).hexdigest()
 
 
-def _parsed(text: str) -> Reply:
-    reply: Reply = json.loads(text)
+def _parsed(key: str, text: str) -> Reply:
+    try:
+        reply: Reply = json.loads(text)
+    except ValueError as error:
+        raise CacheError(
+            f"the entry {key[:12]} of the cache is no JSON ({error}): somebody has changed it. "
+            "Give cache= another file, or bring back a copy of this one"
+        ) from None
     return reply
 
 
@@ -211,7 +216,7 @@ class Cache:
         with self._lock:
             if key in self._recent:
                 self._recent.move_to_end(key)
-                return _parsed(self._recent[key])
+                return _parsed(key, self._recent[key])
             for settlement in self._pending:
                 if settlement.row is not None and settlement.row.key == key:
                     return settlement.row.entry().reply
@@ -409,7 +414,7 @@ class Cache:
         self._recent[key] = text
         while self._remembered > _REMEMBERED:
             self._remembered -= len(self._recent.popitem(last=False)[1])
-        return _parsed(text)
+        return _parsed(key, text)
 
     def _settle(self, settlement: _Settlement) -> str | None:
         """End a reservation, now or when something can be written; return the stored reply."""
