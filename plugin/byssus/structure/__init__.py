@@ -6,6 +6,9 @@ from byssus.structure.loops import Structure as Structure
 from byssus.structure.loops import canonical as canonical
 from byssus.structure.loops import equivalent as equivalent
 from byssus.structure.loops import places as places
+from byssus.structure.rendering import drawn as drawn
+from byssus.structure.rendering import render as render
+from byssus.structure.synthesis import Similarity as Similarity
 from byssus.structure.synthesis import Synthesis as Synthesis
 from byssus.structure.synthesis import assemble as assemble
 from byssus.structure.synthesis import cut as cut

@@ -39,7 +39,7 @@ Similarity: TypeAlias = Callable[[Tensor, Tensor], Any]
 
 _LOOP = 1.5
 _WRONG = 3.0
-_STEPS = 100_000
+_STEPS = 20_000
 """So many loops are looked at in a class by a search without a limit of time."""
 
 Labels: TypeAlias = NDArray[np.int64]
