@@ -110,11 +110,11 @@ def test_each_fault_has_its_error(faulty: FaultServer) -> None:
 @pytest.mark.parametrize("fault", SLOW)
 def test_time_runs_out(faulty: FaultServer, fault: str) -> None:
     faulty.plan(faults={"slow": [fault, "ok"]})
-    asked = room(["slow", "quick"], timeout=0.3)
+    asked = room(["slow", "quick"], timeout=1.5)  # a busy machine answers within it, too
     begun = time.monotonic()
-    with pytest.raises((BlackBoxTimeout, BlackBoxError), match=r"no answer in 0\.3 s"):
+    with pytest.raises((BlackBoxTimeout, BlackBoxError), match=r"no answer in 1\.5 s"):
         asked("slow")
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - begun < 10
     assert asked("quick") in ROOMS
     assert asked("slow") in ROOMS
 
