@@ -82,11 +82,17 @@ class Oracle:
             ]
         )
 
-    def drawn(self, y: Sequence[int] | None = None, steps: int | None = None) -> dict[World, float]:
+    def drawn(
+        self,
+        y: Sequence[int] | None = None,
+        steps: int | None = None,
+        known: State | None = None,
+    ) -> dict[World, float]:
         """The distribution of sampled worlds: first hitting, or in so many steps."""
         n = len(self.widths)
-        states: dict[State, float] = {(None,) * n: 1.0}
-        for k in range(n if steps is None else steps):
+        start = known or (None,) * n
+        states: dict[State, float] = {start: 1.0}
+        for k in range(start.count(None) if steps is None else steps):
             following: dict[State, float] = {}
             for state, weight in states.items():
                 joint = self.joint(state, y).tolist()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import pickle
 from typing import Any, NamedTuple
@@ -10,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from byssus import Boolean, Discrete, Integer, List, ProbabilityError, Tuple, blackbox
+from byssus import Boolean, Discrete, Integer, List, ProbabilityError, ShapeError, Tuple, blackbox
 from byssus.diffusion import MaskedDiffusion, WorldProgram
 from diffusion_oracle import Network, Oracle, World
 
@@ -72,6 +73,93 @@ def test_samplers(y: tuple[int, int] | None, steps: int | None, n: int) -> None:
     assert worlds.shape == (4000 // n, n, 3)
     # As many steps as columns, or more, unmask one column after the other.
     agrees(worlds.flatten(0, 1), oracle.drawn(y, None if steps == 5 else steps))
+
+
+@pytest.mark.parametrize("y", [None, (0, 0)], ids=["prior", "posterior"])
+@pytest.mark.parametrize("steps", [None, 1, 3])
+@pytest.mark.parametrize("known", [(None, 2, None), (1, None, 0), (None, None, None)])
+def test_samplers_given_what_is_known(
+    known: tuple[int | None, ...], steps: int | None, y: tuple[int, int] | None
+) -> None:
+    model, oracle, x = made(seed=3)
+    given = torch.tensor([[-1 if value is None else value for value in known]])
+    if y is None:
+        worlds = model.sample(x[:1], 4000, steps=steps, known=given)
+    else:
+        worlds = model.posterior_sample(x[:1], [y], 4000, steps=steps, known=given)
+    few = steps is not None and steps < known.count(None)
+    agrees(worlds[0], oracle.drawn(y, steps if few else None, known))
+
+
+def test_what_is_known_differs_between_examples() -> None:
+    model, _, x = made(seed=3)
+    known = torch.tensor([[0, 1, 1], [-1, -1, -1]])
+    worlds = model.sample(x, 50, known=known)
+    assert (worlds[0] == known[0]).all()
+    assert len(worlds[1].unique(dim=0)) > 3
+
+
+@pytest.mark.parametrize("weighting", ["code", "paper"])
+def test_loss_of_known_worlds_in_expectation(weighting: str) -> None:
+    """By hand over all masks at all times: a column is masked with probability t."""
+    model, oracle, x = made(seed=2, weighting=weighting, gamma_c=1.0, gamma_y=0.0, gamma_h=0.0)
+    world = (1, 2, 0)
+    count = 40_000
+    with torch.no_grad():
+        losses = model.losses(x[:1].expand(count, -1), worlds=torch.tensor([world] * count))
+        expected = 0.0
+        for hidden in itertools.product((False, True), repeat=3):
+            state = tuple(
+                None if masked else value for masked, value in zip(hidden, world, strict=True)
+            )
+            parts = zip(oracle.unmasked(state), world, hidden, strict=True)
+            nats = sum(-float(p[v].log()) for p, v, masked in parts if masked)
+            m = sum(hidden)
+            if m:  # the integral of t^(m - 1) (1 - t)^(3 - m) over t, a mean over columns
+                beta = math.gamma(m) * math.gamma(4 - m) / math.gamma(4)
+                expected += beta * nats / 3
+    error = float(losses.examples.std()) / count**0.5
+    assert abs(float(losses.total) - expected) < 5 * error
+
+
+def test_known_worlds_teach_their_distribution() -> None:
+    torch.manual_seed(0)
+    network = Network(WIDTHS, seed=0)
+    generator = torch.Generator().manual_seed(0)
+    model = MaskedDiffusion(
+        network, program=rule, gamma_c=1.0, gamma_y=0.0, gamma_h=0.0, generator=generator
+    )
+    wanted = {(0, 2, 1): 0.5, (1, 0, 0): 0.3, (1, 2, 1): 0.2}
+    which = torch.multinomial(torch.tensor([*wanted.values()]), 256, True, generator=generator)
+    worlds = torch.tensor([*wanted])[which]
+    x = torch.zeros(256, 2, dtype=torch.float64)
+    optimizer = torch.optim.Adam(model.parameters(), 0.02)
+    for _ in range(400):
+        optimizer.zero_grad()
+        model.loss(x, worlds=worlds).backward()
+        optimizer.step()
+    drawn = model.sample(x[:1], 5000)[0]
+    for world in wanted:
+        share = float((drawn == torch.tensor(world)).all(1).double().mean())
+        assert abs(share - float((worlds == torch.tensor(world)).all(1).double().mean())) < 0.04
+
+
+@pytest.mark.parametrize(
+    ("known", "words"),
+    [
+        (torch.zeros(2, 2, dtype=torch.int64), r"of shape \(2, 2\): give integers of shape"),
+        (torch.zeros(2, 3), "of torch.float32: give integers"),
+        (torch.tensor([[0, 0, 0], [0, 3, 0]]), "is 3 in row 1, column 1: give the position"),
+        (torch.tensor([[0, 0, 0], [0, -2, 0]]), "is -2 in row 1, column 1"),
+        ([[0, 0, 0]], "of shape .*: give integers of shape"),
+    ],
+)
+def test_known_values_that_are_none(known: Any, words: str) -> None:
+    model, _, x = made()
+    with pytest.raises(ShapeError, match=f"known {words}"):
+        model.sample(x, known=known)
+    with pytest.raises(ShapeError, match=f"worlds {words}"):
+        model.loss(x, worlds=known)
 
 
 def test_examples_are_sampled_apart() -> None:

@@ -212,19 +212,23 @@ class MaskedDiffusion(nn.Module):
     def loss(
         self,
         x: Any,
-        y: Any,
+        y: Any = None,
         lengths: Tensor | Mapping[str, Tensor] | None = None,
         generator: torch.Generator | None = None,
+        *,
+        worlds: Int[Tensor, "batch columns"] | None = None,
     ) -> Float[Tensor, ""]:
         """The training loss: the NELBO with its weights, means over dimensions; see `losses`."""
-        return self.losses(x, y, lengths, generator).total
+        return self.losses(x, y, lengths, generator, worlds=worlds).total
 
     def losses(
         self,
         x: Any,
-        y: Any,
+        y: Any = None,
         lengths: Tensor | Mapping[str, Tensor] | None = None,
         generator: torch.Generator | None = None,
+        *,
+        worlds: Int[Tensor, "batch columns"] | None = None,
     ) -> Losses:
         """The training loss and its parts.
 
@@ -234,10 +238,12 @@ class MaskedDiffusion(nn.Module):
         Args:
             x: the inputs: a tensor, or a tuple, list or dictionary of tensors, batch first.
             y: the label of each example: values, or integers `(batch,)` or `(batch, dimensions)`,
-                as `WorldProgram.targets` takes them.
+                as `WorldProgram.targets` takes them. With `worlds`, what these give, if None.
             lengths: of each example's lists, `(batch,)`, by concept if there are several; or a
                 Boolean mask `(batch, columns)`, False beyond the end. Full length if None.
             generator: in place of the model's own.
+            worlds: the concepts, where they are known: they take the place of the posterior's. -1
+                beyond the end of lists.
 
         Raises:
             TargetError: a label that the output does not have, or that no world gives.
@@ -248,11 +254,18 @@ class MaskedDiffusion(nn.Module):
         check_sampling(1, generator)
         generator = generator or self.generator
         e, batch = self._encode(x)
+        if worlds is None:
+            start = self._start(batch, lengths)
+        else:
+            worlds = self._known("worlds", worlds, batch)
+            start = torch.where(worlds < 0, -1, self._tokens)
+            y = self._given(worlds, generator) if y is None else y
         y = self._labels(y, batch)
-        start = self._start(batch, lengths)
         first = self.log_probs(e, start)
         with torch.no_grad():
-            world = self._generate(e, first, start, 1, y, self.steps, generator)[:, 0]
+            world = worlds
+            if world is None:
+                world = self._generate(e, first, start, 1, y, self.steps, generator)[:, 0]
             state, share, rate = self._masked(world, first, generator)
         log_probs = self.log_probs(e, state)
         count = (start >= 0).sum(1).clamp_min(1)
@@ -343,8 +356,11 @@ class MaskedDiffusion(nn.Module):
     ) -> Float[Tensor, ""]:
         if not isinstance(self.inference, Sampled):
             return world.new_zeros((), dtype=torch.get_default_dtype())
-        given = self.program.outputs(self._complete(world[:, None], generator))[:, 0]
-        return (given != y).any(1).float().mean()
+        return (self._given(world, generator) != y).any(1).float().mean()
+
+    def _given(self, world: Tensor, generator: torch.Generator | None) -> Tensor:
+        """What worlds give, (batch, dimensions)."""
+        return self.program.outputs(self._complete(world[:, None], generator))[:, 0]
 
     # Sampling
 
@@ -355,6 +371,7 @@ class MaskedDiffusion(nn.Module):
         *,
         steps: int | None = None,
         lengths: Tensor | Mapping[str, Tensor] | None = None,
+        known: Int[Tensor, "batch columns"] | None = None,
         generator: torch.Generator | None = None,
     ) -> Int[Tensor, "batch n columns"]:
         """Worlds from the model, whatever the label; -1 beyond the end of lists.
@@ -364,9 +381,11 @@ class MaskedDiffusion(nn.Module):
             n: so many worlds for each.
             steps: T, in place of the model's own.
             lengths: as for `losses`.
+            known: values that are given, by their positions, and -1 for what is not known: the rest
+                is drawn given them, as the network has learned it.
             generator: in place of the model's own.
         """
-        return self._sampled(x, None, n, steps, lengths, generator)
+        return self._sampled(x, None, n, steps, lengths, known, generator)
 
     def posterior_sample(
         self,
@@ -376,13 +395,14 @@ class MaskedDiffusion(nn.Module):
         *,
         steps: int | None = None,
         lengths: Tensor | Mapping[str, Tensor] | None = None,
+        known: Int[Tensor, "batch columns"] | None = None,
         generator: torch.Generator | None = None,
     ) -> Int[Tensor, "batch n columns"]:
-        """Worlds from the variational posterior: those that give the label.
+        """Worlds from the variational posterior: those that give the label; see `sample`.
 
         Where the program is sampled, a few may not give it.
         """
-        return self._sampled(x, y, n, steps, lengths, generator)
+        return self._sampled(x, y, n, steps, lengths, known, generator)
 
     def _sampled(
         self,
@@ -391,6 +411,7 @@ class MaskedDiffusion(nn.Module):
         n: int,
         steps: int | None,
         lengths: Tensor | Mapping[str, Tensor] | None,
+        known: Tensor | None,
         generator: torch.Generator | None,
     ) -> Tensor:
         _count("n", n, 1, "worlds for each input")
@@ -402,6 +423,9 @@ class MaskedDiffusion(nn.Module):
             e, batch = self._encode(x)
             codes = None if y is None else self._labels(y, batch)
             start = self._start(batch, lengths)
+            if known is not None:
+                known = self._known("known", known, batch)
+                start = torch.where((known >= 0) & (start >= 0), known, start)
             first = self.log_probs(e, start)
             # What is drawn for an example takes so many numbers; memory is not to grow with all.
             cells = n * max(first.shape[1], 0 if codes is None else self.inference.cells)
@@ -440,14 +464,16 @@ class MaskedDiffusion(nn.Module):
             log_q: takes the log-probability of each column that is unmasked, first hitting.
         """
         batch, columns = start.shape
+        masks = int((start == self._tokens).sum(1).max())
         example = torch.arange(batch, device=start.device).repeat_interleave(n)
         state = start[example]
         labels = None if y is None else y[example]
-        one_by_one = steps is None or steps >= columns
+        one_by_one = steps is None or steps >= masks
         order = None
         if one_by_one:
-            order = uniform(state.shape, first, generator).masked_fill(state < 0, 2.0).argsort(1)
-        count = columns if steps is None or one_by_one else steps
+            masked = state == self._tokens
+            order = uniform(state.shape, first, generator).masked_fill(~masked, 2.0).argsort(1)
+        count = masks if steps is None or one_by_one else steps
         log_probs, number = first.detach(), example
         for k in range(count):
             if k:
@@ -461,7 +487,7 @@ class MaskedDiffusion(nn.Module):
             if order is not None:
                 at = order[:, k : k + 1]
                 old = state.gather(1, at)
-                new = torch.where(old < 0, old, drawn.gather(1, at))
+                new = torch.where(old == self._tokens[at], drawn.gather(1, at), old)
                 if log_q is not None and labels is not None:
                     log_q.append(self._log_posterior(each, at, new, labels))
                 state = state.scatter(1, at, new)
@@ -609,6 +635,30 @@ class MaskedDiffusion(nn.Module):
                     )
             self._checked.update(new)
         return codes
+
+    def _known(
+        self, what: str, worlds: Int[Tensor, "batch columns"], batch: int
+    ) -> Int[Tensor, "batch columns"]:
+        """Values that are given, on the model's device.
+
+        Raises:
+            ShapeError: they are no positions of values, one for each column.
+        """
+        shape = (batch, len(self.widths))
+        if not isinstance(worlds, Tensor) or tuple(worlds.shape) != shape:
+            found = tuple(worlds.shape) if isinstance(worlds, Tensor) else repr(worlds)
+            raise ShapeError(f"{what} of shape {found}: give integers of shape {shape}")
+        if worlds.is_floating_point() or worlds.is_complex() or worlds.dtype == torch.bool:
+            raise ShapeError(f"{what} of {worlds.dtype}: give integers, the positions of values")
+        worlds = worlds.to(self._tokens)
+        wrong = (worlds < -1) | (worlds >= self._tokens)
+        if bool(wrong.any()):
+            row, column = wrong.nonzero()[0].tolist()
+            raise ShapeError(
+                f"{what} is {int(worlds[row, column])} in row {row}, column {column}: give the "
+                f"position of a value, below {self.widths[column]}, or -1"
+            )
+        return worlds
 
     # Results
 

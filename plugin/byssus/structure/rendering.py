@@ -34,69 +34,44 @@ from byssus.errors import DomainError, ShapeError
 from byssus.structure.loops import as_loop, painting
 from byssus.structure.synthesis import assemble, cut
 
-__all__ = ["drawn", "render", "render_image"]
+__all__ = ["drawn", "render"]
 
 
 def render(
-    program: Iterable[Sequence[int]], *, rows: int, columns: int
-) -> jt.Int[Tensor, "rows columns"]:
-    """Which sub-image a program draws where.
-
-    Args:
-        program: its loops; later ones draw over earlier ones.
-        rows: of the grid.
-        columns: of the grid.
-
-    Returns:
-        The sub-images' numbers, -1 where nothing is drawn.
-
-    Raises:
-        DomainError: a loop is none, or draws outside of the grid.
-    """
-    labels = torch.full((rows, columns), -1)
-    for loop in map(as_loop, program):
-        if not loop.rows or not loop.columns:
-            continue
-        if loop.rows[-1] >= rows or loop.columns[-1] >= columns:
-            raise DomainError(
-                f"{loop} draws at row {loop.rows[-1]}, column {loop.columns[-1]}, outside of the "
-                f"grid of {rows} rows and {columns} columns: lower its bounds"
-            )
-        labels[loop.top : loop.bottom : loop.down, loop.left : loop.right : loop.across] = loop.cell
-    return labels
-
-
-def render_image(
     program: Iterable[Sequence[int]],
-    cells: Any,
+    cells: Any = None,
     *,
     rows: int,
     columns: int,
     onto: Any = None,
 ) -> Tensor:
-    """The image that a program draws.
+    """What a program draws, as labels or as an image.
 
     Args:
         program: its loops; later ones draw over earlier ones.
         cells: the sub-images, (kinds, ..., h, w), as in `Synthesis.cells`.
         rows: of the grid.
         columns: of the grid.
-        onto: the image, (..., rows * h, columns * w), that it is drawn onto; zeros without it.
+        onto: with `cells`, the image that is drawn onto, (..., rows * h, columns * w); zeros
+            without it.
 
     Returns:
-        The image, (..., rows * h, columns * w), in the type of `cells`.
+        Without `cells` the number of the sub-image in each place, (rows, columns), -1 where nothing
+        is drawn. With them the image, (..., rows * h, columns * w), in their type.
 
     Raises:
         DomainError: a loop is none, draws outside of the grid, or a sub-image that there is not.
-        ShapeError: the sub-images are none, or do not fit the image that they are drawn onto.
+        ShapeError: the sub-images are none, or do not fit the image that is drawn onto.
     """
+    labels = _labels(program, rows, columns)
+    if cells is None:
+        return labels
     images = torch.as_tensor(cells)
     if images.ndim < 3:
         raise ShapeError(
             f"cells of shape {tuple(images.shape)}: give sub-images (kinds, ..., height, width)"
         )
-    labels = render(program, rows=rows, columns=columns)
-    if labels.numel() and (last := int(labels.max())) >= len(images):
+    if (last := int(labels.max())) >= len(images):
         raise DomainError(
             f"the program draws the sub-image {last}, and cells has {len(images)}, counted from 0: "
             "give all of them"
@@ -110,9 +85,28 @@ def render_image(
                 f"an image with cells of shape {tuple(grid.shape[2:])} for sub-images of shape "
                 f"{tuple(images.shape[1:])}: give an image of {rows} by {columns} such cells"
             )
+        grid = grid.clone()  # cells may be views of the image
     where = labels >= 0
     grid[where] = images[labels[where]]
     return assemble(grid)
+
+
+def _labels(
+    program: Iterable[Sequence[int]], rows: int, columns: int
+) -> jt.Int[Tensor, "rows columns"]:
+    if rows < 1 or columns < 1:
+        raise ShapeError(f"a grid of {rows} rows and {columns} columns: give one of each at least")
+    labels = torch.full((rows, columns), -1)
+    for loop in map(as_loop, program):
+        if not loop.rows or not loop.columns:
+            continue
+        if loop.rows[-1] >= rows or loop.columns[-1] >= columns:
+            raise DomainError(
+                f"{loop} draws at row {loop.rows[-1]}, column {loop.columns[-1]}, outside of the "
+                f"grid of {rows} rows and {columns} columns: lower its bounds"
+            )
+        labels[loop.top : loop.bottom : loop.down, loop.left : loop.right : loop.across] = loop.cell
+    return labels
 
 
 def drawn(loops: Iterable[Sequence[int]]) -> list[tuple[int, int, int]]:

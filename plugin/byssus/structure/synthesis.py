@@ -1,8 +1,8 @@
 """Synthesis: from a grid of cells to the program of for-loops that draws most of it.
 
 What a program costs: 1 for each observed cell that it does not draw as it is, 3 more where it draws
-another there, and 1.5 a loop. So two cells that are alike are a loop; a wrong cell saves two loops
-or more. The search:
+another there, and 1.5 a loop. So two cells in line that are alike are a loop, and a cell is drawn
+wrongly only where this saves more than two loops. The search:
 
 1. Of each class of cells it takes the maximal loops that draw no wrong cell, and those that a
    greedy search finds where wrong cells have their price.
@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from typing import Any, NamedTuple, TypeAlias
 
 import jaxtyping as jt
@@ -42,6 +43,16 @@ _WRONG = 3.0
 _STEPS = 20_000
 """So many loops are looked at in a class by a search without a limit of time."""
 
+_DEEPEST = 400.0
+"""What a branch may cost: each level of the recursion costs 1 at least."""
+
+_MOST = 40
+"""Cells in a row or column, which have 2,723 arithmetic progressions."""
+
+_SLACK = 1e-6
+_GAP = 1.5
+"""By what ratio the differences within classes and between them are apart at least."""
+
 Labels: TypeAlias = NDArray[np.int64]
 Mask: TypeAlias = NDArray[np.bool_]
 Counts: TypeAlias = NDArray[np.float32]
@@ -59,8 +70,8 @@ class Synthesis:
         covered: which cells the program draws as they are, (rows, columns); only observed ones.
         cost: 1 for each observed cell that is not covered, 3 more where another is drawn, and 1.5
             a loop. Cells of the background cost only where they are drawn over.
-        optimal: whether it is proved that no program costs less whose loops draw no cell wrongly,
-            not even one that is drawn over.
+        optimal: whether it is proved that no program costs less of those whose loops draw no cell
+            wrongly, be it drawn over or not.
     """
 
     program: tuple[Loop, ...]
@@ -137,17 +148,20 @@ def synthesize(
             (rows, columns, ...), as `cut` makes them, which are grouped into classes.
         similarity: of cells that are no labels: up to which root mean square difference two are
             alike; or a function that says so of pairs. Classes are what pairs link, directly or
-            through others. Without it the difference is taken from the data: where the gap is
-            widest, by ratio, between those that link cells one to the next.
+            through others. Without it the difference is taken from the data: where, of those that
+            link each cell to the next, the gap is widest, by ratio. Below a tenth of the standard
+            deviation of all pixels differences count as none.
         observed: which cells are seen, (rows, columns); all of them without it. What the others
             hold does not matter; it may be NaN.
         background: a class that is not drawn, and need not be; of images, 0 is the most frequent.
+            Give it where irregular cells are scattered over a wall, which no few loops cover.
         loops: how many there may be, 0 or more; those that cover most are kept.
         seconds: search until the result is proved optimal, or for so long. Without it the search
             takes a bounded number of steps, and gives the same each time.
 
     Raises:
-        ShapeError: a grid that is not rectangular, has no cells, or does not fit `observed`.
+        ShapeError: a grid that is not rectangular, has no cells, or more than 40 in a row or
+            column, or does not fit `observed`.
         DomainError: labels that are no integers, observed cells that are not finite, or another
             argument that is out of its range.
 
@@ -172,7 +186,7 @@ def synthesize(
         labels = np.where(seen, values.numpy().astype(np.int64), -1)
     else:
         labels, cells = _classes(values, seen, similarity)
-    if background is not None and (not isinstance(background, int) or background < 0):
+    if background is not None and not (isinstance(background, int) and background >= 0):
         raise DomainError(f"background={background!r}: give a class, an integer of 0 or more")
     search = _Search(labels, background, None if seconds is None else time.monotonic() + seconds)
     program, optimal = search.run(loops)
@@ -212,6 +226,11 @@ def _read(grid: Any, observed: Any) -> tuple[Tensor, Mask]:
             f"a grid of shape {tuple(values.shape)}: give labels (rows, columns), or cells "
             "(rows, columns, ...), one at least"
         )
+    if max(values.shape[:2]) > _MOST:
+        raise ShapeError(
+            f"a grid of {values.shape[0]} by {values.shape[1]} cells: give at most {_MOST} in a "
+            "row or column, such as larger cells"
+        )
     seen = np.ones(values.shape[:2], bool)
     if observed is not None:
         seen = np.asarray(observed.cpu() if isinstance(observed, Tensor) else observed)
@@ -247,7 +266,7 @@ def _classes(
     values: Tensor, seen: Mask, similarity: float | Similarity | None
 ) -> tuple[Labels, Tensor]:
     """The class of each cell, most frequent first, and the mean of each class."""
-    values = values if values.is_floating_point() else values.float()
+    values = values if values.dtype == torch.float64 else values.float()
     cells = values[torch.from_numpy(seen)]
     if callable(similarity):
         links = _linked_by(cells, similarity)
@@ -257,7 +276,7 @@ def _classes(
                 f"similarity={similarity!r}: give a root mean square difference, 0 or more, or a "
                 "function of two batches of cells"
             )
-        links = _linked(cells.flatten(1).double().numpy(), similarity)
+        links = _linked(cells.flatten(1), similarity)
     group = _components(len(cells), links)
     _, first, index, counts = np.unique(
         group, return_index=True, return_inverse=True, return_counts=True
@@ -287,39 +306,39 @@ def _linked_by(cells: Tensor, similarity: Similarity) -> list[tuple[int, int]]:
     return links
 
 
-def _linked(cells: NDArray[np.float64], threshold: float | None) -> list[tuple[int, int]]:
+def _linked(
+    cells: jt.Float[Tensor, "cells values"], threshold: float | None
+) -> list[tuple[int, int]]:
     """The links of a minimum spanning tree (Prim's) that are at most the threshold long."""
     count = len(cells)
     if count < 2:
         return []
-    centred = cells - cells.mean(0)
-    squares = (centred**2).mean(1)
-    # The expansion of the square rounds; what it leaves of a difference of 0 is cut off.
-    rounding = 1e-12 * float(squares.max())
-    inside = np.zeros(count, bool)
-    nearest, parent = np.full(count, np.inf), np.zeros(count, np.int64)
+    away = cells.new_zeros(count, count)
+    one, other = torch.triu_indices(count, count, 1)
+    away[one, other] = away[other, one] = torch.pdist(cells) / math.sqrt(cells.shape[1])
+    inside = torch.zeros(count, dtype=torch.bool)
+    nearest, parent = away[0].clone(), torch.zeros(count, dtype=torch.int64)
     last, links, lengths = 0, [], []
     for _ in range(count - 1):
         inside[last] = True
-        away = squares + squares[last] - 2 * (centred @ centred[last]) / cells.shape[1]
-        closer = away < nearest
-        nearest[closer], parent[closer] = away[closer], last
-        last = int(np.where(inside, np.inf, nearest).argmin())
+        closer = away[last] < nearest
+        nearest[closer], parent[closer] = away[last][closer], last
+        last = int(nearest.masked_fill(inside, math.inf).argmin())
         links.append((int(parent[last]), last))
-        lengths.append(math.sqrt(nearest[last]) if nearest[last] > rounding else 0.0)
-    longest = _gap(np.sort(lengths), cells) if threshold is None else threshold
+        lengths.append(float(nearest[last]))
+    longest = _gap(sorted(lengths), float(cells.std())) if threshold is None else threshold
     return [link for link, length in zip(links, lengths, strict=True) if length <= longest]
 
 
-def _gap(lengths: NDArray[np.float64], cells: NDArray[np.float64]) -> float:
+def _gap(lengths: list[float], contrast: float) -> float:
     """Up to which length links are within a class: below the widest gap, by ratio."""
-    # Differences far below what pixels vary by are all the same to us.
-    contrast = float(cells.std())
-    floor = 1e-2 * contrast
-    clipped = np.maximum(lengths, floor)
-    ratios = clipped[1:] / clipped[:-1] if floor else np.ones(1)
-    if ratios.size and ratios.max() >= 1.5:
-        return float(lengths[ratios.argmax()])
+    if not contrast:
+        return 0.0
+    # Smaller ones count as none: cells that are all equal would make any other gap look narrow.
+    floor = contrast / 10
+    ratios = [max(b, floor) / max(a, floor) for a, b in pairwise(lengths)]
+    if ratios and max(ratios) >= _GAP:
+        return lengths[ratios.index(max(ratios))]
     return math.inf if lengths[-1] <= contrast / 2 else -1.0
 
 
@@ -347,13 +366,13 @@ class _Progressions:
 
     Attributes:
         ranges: the progressions.
-        taken: which places each takes, (progressions, length).
-        within: which others are strictly within each, (progressions, others).
+        taken: 1 where a place is of a progression, (progressions, length).
+        within: 1 where another is strictly within one, (progressions, others).
     """
 
     ranges: list[range]
-    taken: Counts
-    within: Mask
+    taken: jt.Float[Tensor, "progressions length"]
+    within: jt.Float[Tensor, "progressions others"]
 
 
 @cache
@@ -365,12 +384,12 @@ def _progressions(length: int) -> _Progressions:
         for step in range(1, length - start)
         for last in range(start + step, length, step)
     ]
-    taken = np.zeros((len(ranges), length), np.float32)
+    taken = torch.zeros(len(ranges), length)
     for row, places in enumerate(ranges):
         taken[row, list(places)] = 1
     sizes = taken.sum(1)
     within = (taken @ taken.T == sizes) & (sizes[:, None] > sizes)
-    return _Progressions(ranges, taken, within)
+    return _Progressions(ranges, taken, within.float())
 
 
 class _Candidate(NamedTuple):
@@ -449,7 +468,7 @@ class _Search:
         wrong = self.count(self.observed & (self.labels != kind) & ~free)
         width = self.labels.shape[1]
         bits = sum(1 << i for i in np.flatnonzero(targets).tolist())
-        candidates = {}
+        candidates: dict[int, float] = {}
         for down, across in [*self.maximal(targets, wrong), *self.tolerant(targets, wrong)]:
             line = sum(1 << column for column in self.columns.ranges[across])
             cells = line * sum(1 << width * row for row in self.rows.ranges[down]) & bits
@@ -467,18 +486,18 @@ class _Search:
 
     def count(self, cells: Mask) -> Counts:
         """How many of some cells each loop draws, (rows' progressions, columns' progressions)."""
-        counted: Counts = self.rows.taken @ cells.astype(np.float32) @ self.columns.taken.T
-        return counted
+        # Torch, whose threads users limit: NumPy's wait for one another on a busy machine.
+        counted = self.rows.taken @ torch.from_numpy(cells).float() @ self.columns.taken.T
+        return np.asarray(counted)
 
     def maximal(self, targets: Mask, wrong: Counts) -> Iterator[tuple[int, int]]:
         """Of the loops that draw no cell wrongly, and two right, those within no other."""
         clean = (self.count(targets) >= 2) & (wrong == 0)
         rows, columns = np.flatnonzero(clean.any(1)), np.flatnonzero(clean.any(0))
-        clean = clean[np.ix_(rows, columns)]
-        counts = clean.astype(np.float32)
-        taller = self.rows.within[np.ix_(rows, rows)].T.astype(np.float32) @ counts
-        wider = counts @ self.columns.within[np.ix_(columns, columns)].astype(np.float32)
-        for row, column in np.argwhere(clean & (taller == 0) & (wider == 0)):
+        counts = torch.from_numpy(clean[np.ix_(rows, columns)]).float()
+        taller = self.rows.within[np.ix_(rows, rows)].T @ counts
+        wider = counts @ self.columns.within[np.ix_(columns, columns)]
+        for row, column in ((counts > 0) & (taller == 0) & (wider == 0)).nonzero().tolist():
             yield int(rows[row]), int(columns[column])
 
     def tolerant(self, targets: Mask, wrong: Counts) -> Iterator[tuple[int, int]]:
@@ -536,7 +555,7 @@ class _Cover:
     def _branch(
         self, left: int, cost: float, chosen: list[_Candidate], candidates: Sequence[_Candidate]
     ) -> bool:
-        if self._spent(len(candidates)):
+        if cost > _DEEPEST or self._spent(len(candidates)):
             return False
         if cost + left.bit_count() < self.cost - _SLACK:
             self.best, self.cost = chosen, cost + left.bit_count()
@@ -578,6 +597,3 @@ class _Cover:
             return time.monotonic() > self.deadline
         self.steps -= steps
         return self.steps < 0
-
-
-_SLACK = 1e-6
