@@ -664,7 +664,12 @@ class _Lowering:
         for one in asking:
             if one.ask is None or one.ask.certain:
                 continue
-            earlier = set(order[: order.index(one)])
+            # But not where the same box says no, for which it would wait for itself.
+            earlier = {
+                other
+                for other in order[: order.index(one)]
+                if not (isinstance(other, Negated) and other.relation == one.relation)
+            }
             guard = [
                 other
                 for other in literals

@@ -133,7 +133,8 @@ def _unstratified(
     if asked:
         mend = (
             f"The black box {asked[0]} is asked both before and after: declare it a second time, "
-            "under another name, for one of the two"
+            "under another name, for one of the two (answers with probabilities are then two "
+            "choices, not one)"
         )
     return span.error(
         f"cannot stratify the program: {what} through recursion, as each of these depends on the "

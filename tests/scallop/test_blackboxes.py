@@ -862,3 +862,29 @@ def test_a_box_on_both_sides_of_a_negation_is_to_be_declared_twice() -> None:
     ctx.run()
     # e(2) is certain and 2 = f(1): b(2) holds where e(1) does not.
     assert list(ctx.relation("c")) == [(0.5, (2,)), (0.5, (3,))]
+
+
+@pytest.mark.parametrize("provenance", ["exact", "auto"])
+def test_a_box_beside_its_own_negation(provenance: str) -> None:
+    """One choice for each argument: by hand over the four pairs of answers."""
+    program = """
+        @blackbox("f") type f(bound x: String, y: String)
+        rel both() = f("u", "a") and f("v", "a")
+        rel one() = f("u", "a") and not f("v", "a")
+        rel none() = not f("u", "a") and not f("v", "a")
+        rel e = {0.5::"u", "w"}
+        rel other(x) = e(x) and f(x, y) and not f(x, "a")
+        query both
+        query one
+        query none
+        query other
+    """
+    ctx = ScallopContext(provenance)
+    ctx.register_blackbox(lambda x: {"a": 0.7, "b": 0.3} if x != "v" else {"a": 0.2, "b": 0.8}, "f")
+    ctx.add_program(program)
+    ctx.run()
+    found = {name: list(ctx.relation(name)) for name in ("both", "one", "none", "other")}
+    assert found["both"] == [(pytest.approx(0.14), ())]
+    assert found["one"] == [(pytest.approx(0.56), ())]
+    assert found["none"] == [(pytest.approx(0.24), ())]
+    assert found["other"] == [(pytest.approx(0.15), ("u",)), (pytest.approx(0.3), ("w",))]
