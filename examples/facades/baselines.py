@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from .facades import CELL, SIDE, pixels, seen
 
+_BATCH = 10
 WHERE = ("right", "bottom", "block")
 
 
@@ -62,7 +63,7 @@ class Autoencoder(nn.Module):
     """
 
     def __init__(
-        self, channels: int, width: int = 96, reaches: Sequence[int] = (1, 2, 4, 1, 2, 4)
+        self, channels: int, width: int = 64, reaches: Sequence[int] = (1, 2, 4, 1, 2, 4)
     ) -> None:
         super().__init__()
         self.encode = nn.Conv2d(channels + 1, width, CELL, CELL)
@@ -103,7 +104,7 @@ def train(
     torch.manual_seed(seed)
     model = Autoencoder(images.shape[1])
     optimizer = torch.optim.AdamW(model.parameters(), learning_rate)
-    batches = -(-len(images) // 25)
+    batches = -(-len(images) // _BATCH)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, learning_rate, total_steps=epochs * batches
     )
@@ -118,7 +119,7 @@ def train(
             ]
         )
         masks = masks[torch.randperm(len(masks))]
-        for rows in torch.randperm(len(images)).split(25):
+        for rows in torch.randperm(len(images)).split(_BATCH):
             shown, mask = images[rows], masks[rows]
             errors = F.mse_loss(model(shown, mask), shown, reduction="none").mean(1, keepdim=True)
             hidden = ~pixels(mask)

@@ -51,6 +51,10 @@ class Pictures:
         """What the programs draw, no cell being irregular, (pictures, 15, 15)."""
         return torch.from_numpy(np.stack([run(program) for program in self.programs]))
 
+    def rendered(self, labels: Tensor) -> Tensor:
+        """Images of other cells in these pictures' tiles, (pictures, 15, 15) -> as `images`."""
+        return joined(self.tiles[torch.arange(len(labels))[:, None, None], labels])
+
     def __getitem__(self, rows: slice) -> Pictures:
         parts = (self.images[rows], self.programs[rows], self.labels[rows], self.tiles[rows])
         return Pictures(*parts)
@@ -77,8 +81,9 @@ def joined(cells: Tensor) -> Tensor:
 def draw_facades(count: int, seed: int) -> Pictures:
     """Draw building fronts, always the same for a seed.
 
-    Each has rows of windows, perhaps of two kinds in turn, often an attic, balconies and shops, and
-    a door or a row of doors; walls, frames, glass and balconies are of its own make and colours.
+    Each has rows of windows, perhaps of two kinds in turn, often upper floors with windows of their
+    own, balconies and shops, and a door or a row of doors; walls, frames, glass and balconies are
+    of its own make and colours.
     """
     random = np.random.default_rng(seed)
     programs = [_building(random) for _ in range(count)]
@@ -128,17 +133,19 @@ def _draw(programs: Sequence[Program], tiles: np.ndarray, random: np.random.Gene
 
 
 def _building(random: np.random.Generator) -> Program:
-    """The program of a front."""
-    ground = SIDE - int(random.integers(2, 4))
-    floors, apart = (int(step) for step in random.choice((2, 3, 4), 2, p=(0.4, 0.4, 0.2)))
-    top = int(random.integers(1, 3))
-    left = int(random.integers(0, min(apart, 3)))
-    kind, other = (int(k) for k in random.permutation(3)[:2])
-    attic, turns, balconies, shops = random.random(4)
+    """The program of a front: perhaps upper floors of their own, then lower ones, then the door."""
     program: list[Loop] = []
-    if attic < 0.4:
-        program.append((0, 1, 1, *_columns(random), int(random.integers(3))))
-        top = 2
+    ground = SIDE - 2
+    top = int(random.integers(1, 3))
+    upper, turns, balconies, shops, doors = random.random(5)
+    if upper < 0.5:
+        cut = int(random.integers(1, 7))
+        floors, apart, left = _steps(random)
+        start = int(random.integers(min(floors, cut)))
+        program.append((start, cut, floors, left, SIDE, apart, int(random.integers(3))))
+        top = cut + int(random.integers(2))
+    floors, apart, left = _steps(random)
+    kind, other = (int(k) for k in random.permutation(3)[:2])
     if turns < 0.3:  # two kinds, column by column
         program.append((top, ground, floors, left, SIDE, 2 * apart, kind))
         program.append((top, ground, floors, left + apart, SIDE, 2 * apart, other))
@@ -154,16 +161,17 @@ def _building(random: np.random.Generator) -> Program:
         program.append((top + 1, ground, floors, first, SIDE, every, _BALCONY))
     if shops < 0.7:
         program.append((ground, ground + 1, 1, left, SIDE, apart, _SHOP))
-    doors = range(left, SIDE, apart)
-    door = doors[int(random.integers(len(doors)))]
-    right, across = (SIDE, 2 * apart) if random.random() < 0.3 else (door + 1, 1)
+    columns = range(left, SIDE, apart)
+    door = columns[int(random.integers(len(columns)))]
+    right, across = (SIDE, 2 * apart) if doors < 0.3 else (door + 1, 1)
     program.append((ground, SIDE, 1, door, right, across, _DOOR))
     return tuple(program)
 
 
-def _columns(random: np.random.Generator) -> tuple[int, int, int]:
-    across = int(random.integers(1, 4))
-    return int(random.integers(across)), SIDE, across
+def _steps(random: np.random.Generator) -> tuple[int, int, int]:
+    """From row to row, from column to column, and the first column."""
+    down, across = (int(step) for step in random.choice((2, 3, 4), 2, p=(0.4, 0.4, 0.2)))
+    return down, across, int(random.integers(across))
 
 
 def _pattern(random: np.random.Generator) -> Program:
@@ -176,8 +184,8 @@ def _pattern(random: np.random.Generator) -> Program:
     digits = iter(random.permutation(10).tolist())
     program: list[Loop] = []
     for top, bottom, left, right in areas:
-        down, across = (int(step) for step in random.choice((2, 3, 4), 2, p=(0.4, 0.4, 0.2)))
-        row, column = (int(start) for start in random.integers(0, (down, across)))
+        down, across, column = _steps(random)
+        row = int(random.integers(down))
         program.append((top + row, bottom, down, left + column, right, across, next(digits)))
         if random.random() < 0.5:  # another between its rows, its columns, or both
             places = [place for place in np.ndindex(down, across) if place != (row, column)]
