@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,8 @@ from problog.logic import is_ground, is_variable
 from byssus import BlackBox, ByssusError, Discrete, Domain, DomainError
 from byssus._calls import Caller
 from byssus.blackbox import Checked
-from byssus.llm.question import OPTIONS, Question, Report
+from byssus.llm.box import PromptBox
+from byssus.llm.question import OPTIONS, Question
 from byssus.worlds import check_sampling
 
 from ._answers import Answers
@@ -169,20 +170,10 @@ class LLMDeclaration:
         return shown[:inputs], answer[0] if len(answer) == 1 else answer
 
 
-class LLMBox(DeclaredBox):
+class LLMBox(PromptBox, DeclaredBox):
     """A language model that a program declares."""
 
     declaration: LLMDeclaration
-    function: Question
-
-    @property
-    def table_limit(self) -> int:
-        """The most argument tuples that are tabulated: those that the budget of calls allows."""
-        return self.function.affordable(super().table_limit)
-
-    def report(self) -> Report:
-        """What has been asked so far, and what it cost."""
-        return replace(self.function.report)
 
 
 def arguments_of(box: BlackBox) -> int:

@@ -27,22 +27,20 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from byssus import ByssusError, Discrete, Domain
 from byssus._calls import Arguments, Outcome
 from byssus.errors import listed
+from byssus.llm.box import PromptBox
+from byssus.llm.question import OPTIONS, Question
 
 from ._blackbox import Answers, BlackBoxes, ForeignBox, Heading, Shape, read_heading
 from ._types import FAMILIES
 from ._values import convert
 from .attribute import AttributeAction, ForeignAttributeProcessor, ItemNode
-
-if TYPE_CHECKING:
-    from byssus.llm.question import Question, Report
 
 __all__ = ["LanguageModel", "processor"]
 
@@ -62,12 +60,8 @@ _PAIRS = {
 }
 
 
-class LanguageModel(ForeignBox):
-    """A language model that rules ask.
-
-    Attributes:
-        question: the prompt and its settings.
-    """
+class LanguageModel(PromptBox, ForeignBox):
+    """A language model that rules ask."""
 
     def __init__(
         self,
@@ -78,17 +72,7 @@ class LanguageModel(ForeignBox):
         options: dict[str, Any],
     ) -> None:
         super().__init__(question, name, answers, types, options)
-        self.question = question
         self._rounded = [i for i, kind in enumerate(types or ()) if kind == "f32"]
-
-    @property
-    def table_limit(self) -> int:
-        """The largest domain that is tabulated: what its budget of calls is enough for."""
-        return self.question.affordable(super().table_limit)
-
-    def report(self) -> Report:
-        """What has been asked so far, and what it cost."""
-        return replace(self.question.report)
 
     def evaluate(self, tuples: Sequence[Arguments]) -> list[Outcome]:
         """The answers, or a `Failure`, for each argument tuple."""
@@ -116,9 +100,6 @@ def processor(boxes: BlackBoxes) -> ForeignAttributeProcessor:
 def _process(
     boxes: BlackBoxes, item: ItemNode, prompt: str | None = None, *more: Any, **options: Any
 ) -> list[AttributeAction]:
-    # Only where a program has one: it needs more than byssus does.
-    from byssus.llm.question import OPTIONS, Question
-
     heading = read_heading(item, options, ("over", "samples", *_CALLING, *OPTIONS))
     shape = heading.shape
     if not isinstance(prompt, str) or more:

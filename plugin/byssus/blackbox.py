@@ -133,10 +133,7 @@ def blackbox(
     if output is not None and not isinstance(output, Domain):
         raise DomainError(f"output={output!r} is no domain; leave it out where it is not known")
     check_sampling(samples, generator)
-    if provenance not in ("auto", "exact", "sampled"):
-        raise ByssusError(
-            f"provenance={provenance!r}: a black box knows 'auto', 'exact' and 'sampled'"
-        )
+    _check_provenance(provenance)
     return decorate
 
 
@@ -520,6 +517,13 @@ def _chances(outcome: Outcome) -> list[tuple[Hashable, float]]:
     if isinstance(outcome, Failure):
         return []
     return list(outcome.items()) if isinstance(outcome, Chances) else [(outcome, 1.0)]
+
+
+def _check_provenance(provenance: object) -> None:
+    if provenance not in ("auto", "exact", "sampled"):
+        raise ByssusError(
+            f"provenance={provenance!r}: a black box knows 'auto', 'exact' and 'sampled'"
+        )
 
 
 def _code(outcome: Outcome, positions: dict[Hashable, int]) -> int:

@@ -185,14 +185,14 @@ _NEVER = -9999.0
 
 
 _CLIENTS: weakref.WeakKeyDictionary[
-    asyncio.AbstractEventLoop, dict[tuple[str, str | None], tuple[Any, AsyncGenerator[Any]]]
+    asyncio.AbstractEventLoop, dict[tuple[str, str | None, bool], tuple[Any, AsyncGenerator[Any]]]
 ] = weakref.WeakKeyDictionary()
 """Those of each event loop: connections belong to one."""
 
 
 async def _client(model: Model) -> Any:
     clients = _CLIENTS.setdefault(asyncio.get_running_loop(), {})
-    key = model.base_url, model.key
+    key = model.base_url, model.key, model.openai
     if key not in clients:
         opened = _opened(model)
         clients[key] = await anext(opened), opened

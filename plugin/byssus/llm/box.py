@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from byssus._calls import Arguments, Caller, Failure, Outcome
-from byssus.blackbox import BlackBox, Chances, Checked, _hashable, _is_view
+from byssus.blackbox import BlackBox, Chances, Checked, _check_provenance, _hashable, _is_view
 from byssus.domains import Boolean, Discrete, Domain, Tuple
 from byssus.errors import ByssusError, DomainError
 from byssus.estimators import Estimator
@@ -20,7 +20,7 @@ from byssus.worlds import check_sampling
 from ._template import Template
 from .question import Question, Report
 
-__all__ = ["LLM", "llm"]
+__all__ = ["LLM", "PromptBox", "llm"]
 
 
 def llm(
@@ -126,8 +126,7 @@ def llm(
         timeout=timeout,
     )
     check_sampling(samples, generator)
-    if provenance not in ("auto", "exact", "sampled"):
-        raise ByssusError(f"provenance={provenance!r}: there are 'auto', 'exact' and 'sampled'")
+    _check_provenance(provenance)
     declared = _domain(question, fields)
     caller = Caller(
         question,
@@ -141,12 +140,28 @@ def llm(
     return LLM(question, domains, declared, caller, provenance, samples, estimator, generator)
 
 
-class LLM(BlackBox):
-    """A prompt template as a black box; made by `llm`.
+class PromptBox(BlackBox):
+    """A black box that is a question to a language model, in Python or in a program's file."""
 
-    Attributes:
-        question: the template, and how it is asked.
-    """
+    function: Question
+
+    @property
+    def question(self) -> Question:
+        """The template, and how it is asked."""
+        return self.function
+
+    @property
+    def table_limit(self) -> int:
+        """The largest domain that is tabulated: what its budget of calls is enough for."""
+        return self.question.affordable(super().table_limit)
+
+    def report(self) -> Report:
+        """What has been asked so far, and what it cost."""
+        return replace(self.question.report)
+
+
+class LLM(PromptBox):
+    """A prompt template as a black box; made by `llm`."""
 
     def __init__(
         self,
@@ -173,7 +188,6 @@ class LLM(BlackBox):
             generator,
         )
         self.inputs = domains
-        self.question = question
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
         """Tensors: the distribution over outputs. Plain values: the answer, the likeliest if many.
@@ -204,11 +218,6 @@ class LLM(BlackBox):
         (outcome,) = self.caller.evaluate([tuple(map(_hashable, values))])
         return _settled(outcome)
 
-    @property
-    def table_limit(self) -> int:
-        """The largest domain that is tabulated: what its budget of calls is enough for."""
-        return self.question.affordable(super().table_limit)
-
     def plan(self) -> Plan:
         """What calling this on tensors will do; each vote is a call."""
         budget = self.question.budget.get("calls")
@@ -227,10 +236,6 @@ class LLM(BlackBox):
     def evaluate(self, tuples: Sequence[Arguments]) -> list[Outcome]:
         """The answer to each argument tuple, or a `Failure`; see `BlackBox.evaluate`."""
         return super().evaluate(tuples) if self.inputs else self.caller.evaluate(tuples)
-
-    def report(self) -> Report:
-        """What has been asked so far, and what it cost."""
-        return replace(self.question.report)
 
 
 def _least(most: int | None, budget: float | None) -> int | None:
