@@ -30,6 +30,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from byssus._graph import strong_components
 from byssus.errors import DomainError, ShapeError
 from byssus.structure.loops import Loop, looped
 
@@ -343,18 +344,15 @@ def _gap(lengths: list[float], contrast: float) -> float:
 
 
 def _components(count: int, links: Iterable[tuple[int, int]]) -> Labels:
-    """Which items links connect: for each the least item of its component."""
-    least = list(range(count))
-
-    def root(item: int) -> int:
-        while least[item] != item:
-            least[item] = item = least[least[item]]
-        return item
-
+    """The number of the component of each item, of those that links connect."""
+    linked: list[list[int]] = [[] for _ in range(count)]
     for one, other in links:
-        low, high = sorted((root(one), root(other)))
-        least[high] = low
-    return np.array([root(item) for item in range(count)], np.int64)
+        linked[one].append(other)
+        linked[other].append(one)
+    found = np.empty(count, np.int64)
+    for number, items in enumerate(strong_components(linked.__getitem__, range(count))):
+        found[items] = number
+    return found
 
 
 # The search
