@@ -1,4 +1,7 @@
-"""Diffusion models by brute force: every state, every order, every world."""
+"""Diffusion models by brute force: every state, every order, every world.
+
+Of an output, None is what is not observed.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from torch import Tensor, nn
 
 State = tuple[int | None, ...]
 World = tuple[int, ...]
+Output = Sequence[int | None]
 Phi = Callable[[World], tuple[int, ...]]
 
 
@@ -61,10 +65,14 @@ class Oracle:
             ]
         )
 
-    def gives(self, y: Sequence[int]) -> Tensor:
-        return torch.tensor([self.phi(world) == tuple(y) for world in self.worlds])
+    def gives(self, y: Output) -> Tensor:
+        return self._gives_each(y).all(0)
 
-    def joint(self, state: State, y: Sequence[int] | None) -> Tensor:
+    def _gives_each(self, y: Output) -> Tensor:
+        given = [self.phi(world) for world in self.worlds]
+        return torch.tensor([[v is None or g[d] == v for g in given] for d, v in enumerate(y)])
+
+    def joint(self, state: State, y: Output | None) -> Tensor:
         """The distribution over worlds, given a state and perhaps the output."""
         probs = self.world_probs(state)
         if y is None:
@@ -72,19 +80,13 @@ class Oracle:
         probs = probs * self.gives(y)
         return probs / probs.sum()
 
-    def likelihoods(self, state: State, y: Sequence[int]) -> Tensor:
-        """For each output dimension the probability of its value."""
-        probs = self.world_probs(state)
-        return torch.stack(
-            [
-                (probs * torch.tensor([self.phi(world)[d] == y[d] for world in self.worlds])).sum()
-                for d in range(len(y))
-            ]
-        )
+    def likelihoods(self, state: State, y: Output) -> Tensor:
+        """For each output dimension the probability of its value; 1 where it is not observed."""
+        return (self.world_probs(state) * self._gives_each(y)).sum(1)
 
     def drawn(
         self,
-        y: Sequence[int] | None = None,
+        y: Output | None = None,
         steps: int | None = None,
         known: State | None = None,
     ) -> dict[World, float]:
@@ -104,7 +106,7 @@ class Oracle:
             states = following
         return {state: p for state, p in states.items() if p > 0}  # type: ignore[misc]
 
-    def log_likelihood(self, y: Sequence[int]) -> float:
+    def log_likelihood(self, y: Output) -> float:
         """log p(y | x) of the joint process: concepts and outputs are unmasked in random order."""
         n, m = len(self.widths), len(y)
         known: dict[tuple[State, tuple[bool, ...]], float] = {}

@@ -59,16 +59,16 @@ def programs(draw: st.DrawFn) -> WorldProgram:
 
 
 def tables(program: WorldProgram, y: Tensor) -> Tensor:
-    """Which worlds give each dimension's value: (rows, dimensions, worlds)."""
+    """Which worlds give what is observed of each dimension: (rows, dimensions, worlds)."""
     assert program.formula is not None
     table = torch.tensor([holds(program.formula, w) for w in worlds_of(program.widths)])
     starts = list(accumulate(program.sizes, initial=0))[:-1]
-    return table.T[y + torch.tensor(starts)]
+    return table.T[y.clamp_min(0) + torch.tensor(starts)] | (y < 0)[..., None]
 
 
 def draw_codes(program: WorldProgram, rows: int, data: st.DataObject) -> Tensor:
     return torch.tensor(
-        [[data.draw(st.integers(0, size - 1)) for size in program.sizes] for _ in range(rows)]
+        [[data.draw(st.integers(-1, size - 1)) for size in program.sizes] for _ in range(rows)]
     )
 
 
@@ -138,6 +138,7 @@ def test_agrees_with_the_table() -> None:
     rows = 40
     worlds = torch.randint(10, (rows, 2), generator=torch.Generator().manual_seed(0))
     y = program.outputs(worlds)
+    y[::3, 0] = y[1::4, 1] = -1
     log_probs = probabilities(program.widths, rows).log()
     unmasked = torch.full((rows, 20), -torch.inf, dtype=torch.float64)
     unmasked.scatter_(1, worlds + torch.tensor([0, 10]), 0.0)
@@ -148,8 +149,9 @@ def test_agrees_with_the_table() -> None:
         torch.testing.assert_close(found, expected, **close)
         got, wanted = (gradient(result.sum(), log_probs) for result in (found, expected))
         torch.testing.assert_close(got, wanted, **close)
-    assert torch.equal(program.outputs(compiled.draw(log_probs, y)), y)
-    every = torch.cartesian_prod(torch.arange(2), torch.arange(10))
+    drawn = program.outputs(compiled.draw(log_probs, y))
+    assert torch.equal(drawn.masked_fill(y < 0, -1), y)
+    every = torch.cartesian_prod(torch.arange(-1, 2), torch.arange(-1, 10))
     assert torch.equal(compiled.possible(every), table.possible(every))
 
 

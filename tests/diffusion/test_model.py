@@ -11,7 +11,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from byssus import Boolean, Discrete, Integer, List, ProbabilityError, ShapeError, Tuple, blackbox
+from byssus import (
+    Boolean,
+    Discrete,
+    Formula,
+    Integer,
+    List,
+    ProbabilityError,
+    ShapeError,
+    TargetError,
+    Tuple,
+    blackbox,
+)
 from byssus.diffusion import MaskedDiffusion, WorldProgram
 from diffusion_oracle import Network, Oracle, World
 
@@ -34,8 +45,41 @@ def made(seed: int = 0, **options: Any) -> tuple[MaskedDiffusion, Oracle, Tensor
     network = Network(WIDTHS, seed=seed)
     x = torch.tensor([[0.3, -1.0], [1.2, 0.4]], dtype=torch.float64)
     generator = torch.Generator().manual_seed(seed)
-    model = MaskedDiffusion(network, program=rule, generator=generator, **options)
+    model = MaskedDiffusion(network, **{"program": rule, "generator": generator, **options})
     return model, Oracle(network, x[0], outputs), x
+
+
+def by_rules() -> WorldProgram:
+    """The same program as a formula: of each value, the worlds that give it."""
+    nodes: list[Any] = [("literal", (c, v)) for c, width in enumerate(WIDTHS) for v in range(width)]
+    key = {literal: i for i, (_, literal) in enumerate(nodes, 1)}
+    giving: dict[tuple[int, int], list[int]] = {}
+    for world in itertools.product(*map(range, WIDTHS)):
+        nodes.append(("and", tuple(key[literal] for literal in enumerate(world))))
+        for value in enumerate(outputs(world)):
+            giving.setdefault(value, []).append(len(nodes))
+    roots = []
+    for value in sorted(giving):
+        nodes.append(("or", tuple(giving[value])))
+        roots.append(len(nodes))
+    return WorldProgram(
+        ("a", "b", "c"), rule.inputs, ((0, 1, 2), (0, 1)),
+        lambda worlds: torch.tensor([outputs((a, b, c)) for a, b, c in worlds.tolist()]),
+        formula=Formula(WIDTHS, tuple(nodes), tuple(roots)), tabulates=False,
+    )  # fmt: skip
+
+
+WAYS: dict[str, dict[str, Any]] = {
+    "table": {"inference": "exact"},
+    "circuit": {"inference": "exact", "program": by_rules()},
+    "sampled": {"inference": "sampled", "candidates": 300},
+}
+
+
+def parts(labels: list[tuple[int | None, ...]]) -> tuple[Tensor, Tensor]:
+    """Labels and what is observed of them: all but None, where there is a value that is none."""
+    y = torch.tensor([[9 if value is None else value for value in label] for label in labels])
+    return y, y != 9
 
 
 def agrees(worlds: Tensor, expected: dict[World, float]) -> None:
@@ -97,6 +141,136 @@ def test_what_is_known_differs_between_examples() -> None:
     worlds = model.sample(x, 50, known=known)
     assert (worlds[0] == known[0]).all()
     assert len(worlds[1].unique(dim=0)) > 3
+
+
+@pytest.mark.parametrize("y", [(1, None), (None, 0), (None, None)])
+@pytest.mark.parametrize("inference", ["table", "circuit", "sampled"])
+def test_samplers_given_part_of_the_label(inference: str, y: tuple[int | None, ...]) -> None:
+    model, oracle, x = made(seed=3, **WAYS[inference])
+    label, observed = parts([y])
+    if inference == "sampled":
+        rows = [part.expand(1000, -1) for part in (x[:1], label)]
+        worlds = model.posterior_sample(*rows, observed=observed.expand(1000, -1))[:, 0]
+    else:
+        worlds = model.posterior_sample(x[:1], label, 4000, observed=observed)[0]
+    agrees(worlds, oracle.drawn(y))
+
+
+@pytest.mark.parametrize("inference", ["table", "circuit"])
+def test_likelihoods_of_part_of_the_label(inference: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a state that is given, the loss and its gradient by enumeration."""
+    model, oracle, x = made(seed=2, **WAYS[inference], gamma_c=0.0, gamma_h=0.0)
+    labels = [(1, 0), (2, None), (None, 1), (None, None)]
+    worlds = torch.tensor([[0, 0, 1], [0, 2, 0], [1, 0, 1], [1, 1, 0]])
+    states = [(None, None, None), (None, 2, None), (1, None, None), (None, None, 0)]
+    count = len(labels)
+    c_t = torch.tensor(
+        [[w if s is None else s for s, w in zip(state, WIDTHS, strict=True)] for state in states]
+    )
+    one = torch.ones(count, dtype=torch.float64)
+    monkeypatch.setattr(model, "_masked", lambda *_: (c_t, one, one))
+    y, observed = parts(labels)
+    rows = x[:1].expand(count, -1)
+    losses = model.losses(rows, y, worlds=worlds, observed=observed)
+    expected = []
+    for state, label in zip(states, labels, strict=True):
+        nats = -oracle.likelihoods(state, label).log().sum()
+        expected.append(nats / max(1, sum(value is not None for value in label)))
+    by_hand = torch.stack(expected)
+    torch.testing.assert_close(losses.examples, by_hand, atol=1e-6, rtol=0)
+    unlabelled = model.losses(rows, worlds=worlds, observed=observed)  # the worlds give the label
+    assert torch.equal(unlabelled.examples, losses.examples)
+    assert float(losses.examples[-1].detach()) == 0.0
+    parameters = list(model.parameters())
+    found = torch.autograd.grad(losses.total, parameters)
+    for got, wanted in zip(found, torch.autograd.grad(by_hand.mean(), parameters), strict=True):
+        torch.testing.assert_close(got, wanted, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("inference", ["exact", "sampled"])
+def test_nothing_is_asked_of_calls_whose_output_is_not_observed(inference: str) -> None:
+    """Of one dimension, not even that the call succeeds."""
+
+    @blackbox(Integer(0, 2), output=Integer(1, 2), on_error="discard")
+    def half(a: int) -> int:
+        return {0: 1, 1: 2}[a]
+
+    generator = torch.Generator().manual_seed(0)
+    model = MaskedDiffusion(
+        lambda x, c_t: x, program=half, inference=inference, generator=generator, candidates=300
+    )
+    x = torch.tensor([0.2, 0.3, 0.5]).log().expand(2000, -1)
+    y = torch.full((2000,), 7)
+    for observed in (torch.zeros(2000, dtype=torch.bool), torch.zeros(2000, 1, dtype=torch.bool)):
+        worlds = model.posterior_sample(x, y, observed=observed)[:, 0]
+        agrees(worlds, {(0,): 0.2, (1,): 0.3, (2,): 0.5})
+    known = torch.tensor([[2], [0], [1]])
+    for c, observed in itertools.product(known, (None, torch.tensor([False]))):
+        losses = model.losses(x[:1], worlds=c[None], observed=observed)
+        assert float(losses.missed) == float(losses.violated) == 0.0
+    assert model.loss(x[:2], known[1:, 0] + 1, worlds=known[1:]).isfinite()
+
+
+@pytest.mark.parametrize(
+    ("observed", "words"),
+    [
+        (torch.ones(2, 3, dtype=torch.bool), r"of shape \(2, 3\): give Booleans of shape \(2, 2\)"),
+        (torch.ones(2, dtype=torch.bool), r"of shape \(2,\): give Booleans"),
+        (torch.ones(2, 2), r"of torch.float32: give Booleans of shape \(2, 2\)"),
+        ([[True, False]] * 2, r"of \[\[True, False\], .*: give Booleans"),
+    ],
+)
+def test_what_cannot_be_observed(observed: Any, words: str) -> None:
+    model, _, x = made()
+    for ask in (model.loss, model.posterior_sample, model.bound):
+        with pytest.raises(ShapeError, match=f"observed {words}"):
+            ask(x, [(1, 0)] * 2, observed=observed)
+    with pytest.raises(ShapeError, match=f"observed {words}"):
+        model.loss(x, worlds=torch.zeros(2, 3, dtype=torch.int64), observed=observed)
+
+
+def test_labels_known_in_part_are_checked_in_that_part() -> None:
+    model, _, x = made()
+    y, observed = torch.tensor([[1, 9], [9, 0]]), torch.tensor([[True, False], [False, True]])
+    model.loss(x, y, observed=observed)
+    with pytest.raises(TargetError, match="of example 1 is 9 in dimension 0"):
+        model.loss(x, y, observed=observed | observed[:1])
+    with pytest.raises(TargetError, match="1 targets for a batch of 2 examples"):
+        model.loss(x, y[:1], observed=observed)
+    bits = Tuple(Boolean(), Boolean(), Boolean())
+    three = MaskedDiffusion(
+        lambda x, c_t: x.new_zeros(len(x), 2, 2), [Boolean(), Boolean()],
+        lambda a, b: (a and b, a, a or b), outputs=bits,
+    )  # fmt: skip
+    seen = torch.tensor([[True, False, True]] * 2)
+    with pytest.raises(TargetError, match=r"is \(True, None, False\), which no world gives"):
+        three.loss(x, [(True, True, False)] * 2, observed=seen)
+
+
+@pytest.mark.parametrize("inference", ["exact", "sampled"])
+def test_without_gamma_y_known_worlds_need_no_program(inference: str) -> None:
+    runs: list[int] = []
+
+    def run(worlds: Tensor) -> Tensor:
+        runs.append(len(worlds))
+        return worlds
+
+    program = WorldProgram(("a", "b"), (Boolean(), Boolean()), ((0, 1), (0, 1)), run)
+    model = MaskedDiffusion(
+        Network((2, 2)), program=program, inference=inference, entropy="unconditional",
+        gamma_c=1.0, gamma_y=0.0,
+    )  # fmt: skip
+    runs.clear()
+    x, worlds = torch.zeros(3, 2, dtype=torch.float64), torch.tensor([[0, 1], [1, 0], [1, 1]])
+    for y in (None, worlds):
+        losses = model.losses(x, y, worlds=worlds)
+        losses.total.backward()
+        assert [float(v) for v in (losses.outputs, losses.missed, losses.violated)] == [0.0] * 3
+    assert not runs
+    drawn = model.losses(x, worlds)  # the posterior needs it, but there is no likelihood
+    assert float(drawn.outputs) == float(drawn.missed) == 0.0
+    with pytest.raises(TargetError, match="targets None"):
+        model.losses(x)
 
 
 @pytest.mark.parametrize("weighting", ["code", "paper"])
@@ -231,12 +405,14 @@ def test_unconditional_entropy() -> None:
 @pytest.mark.parametrize("seed", range(6))
 def test_the_loss_is_a_bound(seed: int) -> None:
     model, oracle, x = made(seed=seed)
-    for y in ((0, 0), (1, 1), (2, 0)):
-        estimate, error = model.bound(x[:1].expand(2000, -1), [y] * 2000, samples=2)
+    for y in ((0, 0), (1, 1), (2, None)):
+        label, observed = (part.expand(2000, -1) for part in parts([y]))
+        rows = x[:1].expand(2000, -1)
+        estimate, error = model.bound(rows, label, samples=2, observed=observed)
         mean, deviation = float(estimate.mean()), float(estimate.std()) / math.sqrt(2000)
         assert error.shape == (2000,)
         # Of the joint process, and of voting by what sampled worlds give.
-        drawn = sum(p for world, p in oracle.drawn().items() if outputs(world) == y)
+        drawn = sum(oracle.drawn()[world] for world in oracle.drawn(y))
         assert mean + 4 * deviation > -oracle.log_likelihood(y)
         assert mean + 4 * deviation > -math.log(drawn)
 

@@ -22,6 +22,7 @@ def rule(a: int, b: int) -> tuple[int, bool]:
 
 PROGRAM = as_world_program(rule)
 Y = torch.tensor([[2, 0], [3, 1]])
+PARTS = torch.tensor([[2, -1], [-1, 1]])
 
 
 def log_probs(seed: int = 0) -> Tensor:
@@ -70,6 +71,9 @@ def test_likelihoods_and_their_gradients() -> None:
     estimates = torch.stack([projected(g) for g in found])
     deviation = estimates.std(0) / math.sqrt(draws)
     assert bool(((estimates.mean(0) - projected(expected)).abs() < 5 * deviation + 1e-9).all())
+    parts = sampled.log_likelihoods(given, PARTS, generator())
+    (gradient,) = torch.autograd.grad((parts * (PARTS < 0)).sum(), given)
+    assert bool((parts[PARTS < 0] == 0).all() and (gradient == 0).all())
     means = torch.stack(frequencies)
     error = means.std(0) / math.sqrt(draws)
     assert bool(((means.mean(0) - exact.detach().exp()).abs() < 5 * error).all())
@@ -91,20 +95,25 @@ def test_a_likelihood_that_no_sample_meets_teaches_nothing() -> None:
     sum(part.total for part in losses).backward()  # type: ignore[union-attr]
     assert x.grad is not None
     assert bool((x.grad == 0).all())
+    for observed, share in (((True, False), 1.0), ((False, True), 0.0), ((False, False), 0.0)):
+        found = model.losses(x, [(4, False)], observed=torch.tensor([observed]))
+        assert float(found.missed) == float(found.violated) == share
+    assert float(found.total.detach()) == 0.0
 
 
+@pytest.mark.parametrize("y", [Y[:1], PARTS[:1]], ids=["whole", "part"])
 @pytest.mark.parametrize("beta", [0.5, 10.0])
-def test_posterior(beta: float) -> None:
+def test_posterior(beta: float, y: Tensor) -> None:
     """With many candidates a pick is a draw from p(c) exp(-beta x violated dimensions)."""
     given = log_probs(1)[:1]
     exact = Enumerated(PROGRAM)
     weights = torch.stack(
         [given[0, w[0]] + given[0, 3 + w[1]] for w in exact.worlds.tolist()]
-    ) - beta * (exact.codes != Y[0]).sum(1)
+    ) - beta * ((exact.codes != y) & (y >= 0)).sum(1)
     expected = weights.softmax(0)
     draws = 3000
     picks = Sampled(PROGRAM, 2, 300, beta).draw(
-        given.expand(draws, -1), Y[:1].expand(draws, -1), generator()
+        given.expand(draws, -1), y.expand(draws, -1), generator()
     )
     found = torch.bincount(picks[:, 0] * 3 + picks[:, 1], minlength=9) / draws
     assert bool(((found - expected).abs() < 5 * (expected / draws).sqrt() + 0.01).all())
@@ -117,7 +126,8 @@ def test_rewards_stay_finite_where_every_candidate_is_far_off() -> None:
     assert picks.shape == (1, 40)
 
 
-def test_the_loss_sampled_is_the_loss_exact() -> None:
+@pytest.mark.parametrize("seen", [None, (True, False)])
+def test_the_loss_sampled_is_the_loss_exact(seen: tuple[bool, bool] | None) -> None:
     class Net(torch.nn.Module):
         def forward(self, x: Tensor, c_t: Tensor) -> Tensor:
             other = torch.nn.functional.one_hot(c_t.flip(1), 4).double()
@@ -130,11 +140,11 @@ def test_the_loss_sampled_is_the_loss_exact() -> None:
         Net(), program=rule, inference="sampled", samples=256, candidates=256, beta=20.0,
         **options,  # type: ignore[arg-type]
     )  # fmt: skip
-    rows, y = x.expand(2000, -1), torch.tensor([[2, 1]]).expand(2000, -1)
-    y = Y[:1].expand(2000, -1)
+    rows, y = x.expand(1000, -1), Y[:1].expand(1000, -1)
+    observed = None if seen is None else torch.tensor([seen]).expand(1000, -1)
     found = []
     for model in (exact, sampled):
-        parts = [model.losses(rows, y, generator=generator(s)) for s in range(8)]
+        parts = [model.losses(rows, y, generator=generator(s), observed=observed) for s in range(8)]
         outputs = torch.stack([part.outputs for part in parts])
         concepts = torch.stack([part.concepts for part in parts])
         found.append((outputs, concepts))

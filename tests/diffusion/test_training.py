@@ -278,6 +278,48 @@ def test_examples_keep_together() -> None:
         assert lengths["word"].tolist() == [10 * i for i in numbers]
 
 
+class Knowing(Recorder):
+    def loss(self, x: Any, y: Any, **more: Any) -> Tensor:
+        self.calls.append((x, y, more))
+        return self.weight**2
+
+
+def test_known_worlds_keep_together_with_their_inputs() -> None:
+    model = Knowing()
+    n = torch.arange(7)
+    observed = torch.stack([n > 2, n < 5], 1)
+    train(model, n, epochs=1, batch_size=3, worlds=n[:, None] * 10, observed=observed)
+    assert [len(x) for x, _, _ in model.calls] == [3, 3, 1]
+    for x, y, more in model.calls:
+        assert y is None
+        assert more.keys() == {"worlds", "observed"}
+        assert torch.equal(more["worlds"], x[:, None] * 10)
+        assert torch.equal(more["observed"], observed[x])
+
+
+def test_known_worlds_teach_a_diffusion_model() -> None:
+    """Without labels, and without a run of the program."""
+
+    @blackbox(Boolean(), Boolean(), output=Boolean())
+    def never(a: bool, b: bool) -> bool:
+        raise AssertionError
+
+    torch.manual_seed(0)
+    network = nn.Linear(5, 4)
+    model = MaskedDiffusion(
+        lambda x, c_t: network(x), program=never, inference="sampled", gamma_c=1.0,
+        gamma_y=0.0, gamma_h=0.0, generator=seeded(),
+    )  # fmt: skip
+    model.network = network
+    worlds = torch.stack([Y, 1 - Y], 1)
+    options = {"optimizer": torch.optim.Adam(model.parameters(), 0.1), "worlds": worlds}
+    history = train(model, X, epochs=30, **options)  # type: ignore[arg-type]
+    assert history[-1].loss < history[0].loss / 3
+    assert {history[-1].parts[name] for name in ("outputs", "missed", "violated")} == {0.0}
+    found = model.sample(X, 20).double().mean(1).round().long()
+    assert float((found == worlds).double().mean()) > 0.9
+
+
 @dataclass
 class Two:
     total: Tensor
@@ -386,18 +428,24 @@ def test_bad_arguments() -> None:
     for name, value in [("epochs", 0), ("batch_size", 0), ("every", -1), ("epochs", 1.5)]:
         with pytest.raises(ByssusError, match=re.escape(f"{name}={value}: give a whole number")):
             train(Model(), X, Y, **{"epochs": 1, name: value})  # type: ignore[arg-type]
-    with pytest.raises(ShapeError, match=r"inputs of \[23\] examples, 22 targets: give each"):
+    with pytest.raises(ShapeError, match=r"of \[23\] examples, targets of \[22\]: give each"):
         train(Model(), X, Y[1:], epochs=1)
+    with pytest.raises(ShapeError, match=r"of \[23\] examples, worlds of \[22\]: give each"):
+        train(Model(), X, epochs=1, worlds=Y[1:, None])
+    with pytest.raises(ShapeError, match="targets None: give a tensor or a sequence"):
+        train(Model(), X, epochs=1, observed=Y[:, None] > 0)
     with pytest.raises(ShapeError, match="targets 3: give a tensor or a sequence"):
         train(Model(), X, 3, epochs=1)
     with pytest.raises(ByssusError, match="generator=3 is no"):
         train(Model(), X, Y, epochs=1, generator=3)  # type: ignore[arg-type]
     with pytest.raises(ByssusError, match="Identity has no parameters to train"):
         train(nn.Identity(), X, Y, epochs=1)
-    with pytest.raises(ShapeError, match=r"targets and lengths of \[3\]"):
+    with pytest.raises(ShapeError, match=r"targets of \[23\], lengths of \[3\]"):
         train(Model(), X, Y, epochs=1, lengths=Y[:3])
     with pytest.raises(ShapeError, match="a float among the inputs"):
         train(Model(), [1.0], Y, epochs=1)
+    with pytest.raises(ShapeError, match="a int among the worlds"):
+        train(Model(), X, epochs=1, worlds=[[0]] * 23)  # type: ignore[arg-type]
     with pytest.raises(EmptyBatchError, match="no examples"):
         train(Model(), X[:0], Y[:0], epochs=1)
 

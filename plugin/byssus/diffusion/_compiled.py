@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import torch
@@ -25,7 +27,9 @@ class Compiled(nn.Module):
     """Exact inference by circuits, however many worlds there are.
 
     What an output dimension is observed to be is a concept of the circuit of whole outputs, so
-    that one circuit serves all labels.
+    that one circuit serves all labels. Each dimension has one more value, after the others, which
+    all worlds give: that it is not observed. (To allow any observed value instead would count a
+    world as often as it has values, which need not be once.)
 
     Args:
         program: the program, with a formula.
@@ -37,7 +41,8 @@ class Compiled(nn.Module):
         store: where circuits are kept.
 
     Attributes:
-        counts: the circuit with an output for each value of each dimension.
+        counts: the circuit with an output for each value of each dimension, and that it is not
+            observed.
         joint: the circuit of whole outputs; `counts` where there is one dimension.
 
     Raises:
@@ -45,6 +50,7 @@ class Compiled(nn.Module):
         ByssusError: the program has no formula.
     """
 
+    _sizes: Tensor  # of each dimension, the values and that it is not observed
     _starts: Tensor
 
     def __init__(
@@ -67,21 +73,23 @@ class Compiled(nn.Module):
                 f"rules over lists of different lengths, among {listed(program.domains)}, are not "
                 "compiled; give List the same min_length and max_length"
             )
-        self._sizes = program.sizes
+        sizes = tuple(size + 1 for size in program.sizes)
+        formula = _with_unobserved(formula, program.sizes)
         options: dict[str, Any] = {"vtree": vtree, "nodes": nodes, "memory": memory}
         options |= {"progress": progress, "store": store}
-        order = _order(formula, self._sizes)
+        order = _order(formula, sizes)
         concepts = [concept for concept in order if concept < len(formula.widths)]
         started = time.monotonic()
         self.counts = Circuit.compile(formula, order=concepts, seconds=seconds, **options)
         self.joint = self.counts
-        if len(self._sizes) > 1:
+        if len(sizes) > 1:
             left = seconds
             if seconds is not None:
                 left = max(0.0, round(seconds - (time.monotonic() - started), 1))
-            whole = _observed(formula, self._sizes)
+            whole = _observed(formula, sizes)
             self.joint = Circuit.compile(whole, order=order, seconds=left, **options)
-        starts = torch.tensor([0, *self._sizes[:-1]]).cumsum(0)
+        self.register_buffer("_sizes", torch.tensor(sizes), persistent=False)
+        starts = torch.tensor([0, *sizes[:-1]]).cumsum(0)
         self.register_buffer("_starts", starts, persistent=False)
 
     def log_likelihoods(
@@ -91,7 +99,7 @@ class Compiled(nn.Module):
         generator: torch.Generator | None = None,
     ) -> Float[Tensor, "rows dimensions"]:
         """The logarithm of the weighted model count of each output dimension's value."""
-        return self.counts.log_forward(log_probs).gather(1, y + self._starts)
+        return self.counts.log_forward(log_probs).gather(1, self._at(y))
 
     def log_joint(
         self, log_probs: Float[Tensor, "rows literals"], y: Int[Tensor, "rows dimensions"]
@@ -131,11 +139,23 @@ class Compiled(nn.Module):
         self, weights: Tensor, y: Tensor
     ) -> tuple[Float[Tensor, "rows columns"], Int[Tensor, " rows"]]:
         """The weights and the output of the joint circuit."""
-        if len(self._sizes) == 1:
-            return weights, y[:, 0]
-        observed = weights.new_full((len(y), sum(self._sizes)), -torch.inf)
-        observed.scatter_(1, y + self._starts, 0.0)
-        return torch.cat([weights, observed], 1), torch.zeros_like(y[:, 0])
+        at = self._at(y)
+        if self.joint is self.counts:
+            return weights, at[:, 0]
+        observed = weights.new_full((len(y), self.joint.columns - weights.shape[1]), -torch.inf)
+        observed.scatter_(1, at, 0.0)
+        return torch.cat([weights, observed], 1), torch.zeros_like(at[:, 0])
+
+    def _at(self, y: Tensor) -> Int[Tensor, "rows dimensions"]:
+        """What is observed, among the values of all dimensions side by side."""
+        return torch.where(y < 0, self._sizes - 1, y) + self._starts
+
+
+def _with_unobserved(formula: Formula, sizes: tuple[int, ...]) -> Formula:
+    """One more root for each dimension, after its values: true, that it is not observed."""
+    roots = iter(formula.roots)
+    more = [key for size in sizes for key in (*islice(roots, size), 0)]
+    return replace(formula, roots=tuple(more))
 
 
 def _observed(formula: Formula, sizes: tuple[int, ...]) -> Formula:

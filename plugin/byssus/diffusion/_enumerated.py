@@ -52,13 +52,11 @@ class Enumerated(nn.Module):
     ) -> Float[Tensor, "rows dimensions"]:
         """The logarithm of the weighted model count of each output dimension's value."""
         log_worlds = self._log_worlds(log_probs)
-        return torch.stack(
-            [
-                _log_sum(log_worlds.masked_fill(y[:, d, None] != self.codes[:, d], -torch.inf))
-                for d in range(y.shape[1])
-            ],
-            1,
-        )
+        likely = []
+        for d in range(y.shape[1]):
+            same = _same(y[:, d, None], self.codes[:, d])
+            likely.append(_log_sum(log_worlds.masked_fill(~same, -torch.inf)))
+        return torch.stack(likely, 1)
 
     def log_joint(
         self, log_probs: Float[Tensor, "rows literals"], y: Int[Tensor, "rows dimensions"]
@@ -123,7 +121,12 @@ class Enumerated(nn.Module):
         return self._log_worlds(log_probs).masked_fill(~self._matches(y), -torch.inf)
 
     def _matches(self, y: Tensor) -> Bool[Tensor, "rows worlds"]:
-        return (y[:, None] == self.codes).all(-1)
+        return _same(y[:, None], self.codes).all(-1)
+
+
+def _same(y: Tensor, codes: Tensor) -> Bool[Tensor, "*shape"]:
+    """Where outputs are the observed ones; everywhere where nothing is observed."""
+    return (y == codes) | (y < 0)
 
 
 def _log_sum(log_worlds: Tensor) -> Float[Tensor, " rows"]:

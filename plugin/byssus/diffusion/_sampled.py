@@ -49,7 +49,7 @@ class Sampled(nn.Module):
         -inf with no gradient where no sample has the value.
         """
         worlds = self._draw(log_probs, self.samples, generator)
-        rewards = (self.program.outputs(worlds) == y[:, None]).to(log_probs.dtype)
+        rewards = (~self._violations(worlds, y)).to(log_probs.dtype)
         mean = rewards.mean(1)
         # The mean of the other samples as baseline, divided by the mean of all.
         share = (rewards - mean[:, None]) / (mean.clamp_min(_MISSED) * (self.samples - 1))[:, None]
@@ -72,7 +72,7 @@ class Sampled(nn.Module):
         """One of the candidates, by its reward exp(-beta x violated dimensions)."""
         log_probs = log_probs.detach()
         worlds = self._draw(log_probs, self.candidates, generator)
-        violated = (self.program.outputs(worlds) != y[:, None]).sum(-1)
+        violated = self._violations(worlds, y).sum(-1)
         cost = self.beta * violated.to(log_probs.dtype)
         least = torch.minimum(cost.mean(1), _STEEP + cost.amin(1))
         log_rewards = -(cost - least[:, None]).clamp_max(_FLAT)
@@ -96,6 +96,9 @@ class Sampled(nn.Module):
     def possible(self, y: Int[Tensor, "rows dimensions"]) -> Bool[Tensor, " rows"]:
         """True: which outputs are possible is not known without running all worlds."""
         return torch.ones(len(y), dtype=torch.bool, device=y.device)
+
+    def _violations(self, worlds: Tensor, y: Tensor) -> Bool[Tensor, "rows worlds dimensions"]:
+        return (self.program.outputs(worlds) != y[:, None]) & (y >= 0)[:, None]
 
     def _draw(
         self, log_probs: Tensor, count: int, generator: torch.Generator | None

@@ -32,7 +32,8 @@ class Inference(Protocol):
     `log_probs` holds the logarithms of the literals' probabilities side by side, for all columns
     of a world; a concept that is unmasked has 0 at its value and -inf elsewhere, and a column
     beyond the end of a list -inf throughout. `y` holds the position of each output dimension's
-    value.
+    value; -1 where it is not observed. Every world gives that, also one that has no value there
+    or whose call failed, since nothing is asked of it.
     """
 
     def log_likelihoods(

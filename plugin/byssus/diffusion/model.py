@@ -10,7 +10,7 @@ from math import prod
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from byssus.diffusion._compiled import Compiled
@@ -43,12 +43,12 @@ class Losses:
     Attributes:
         total: gamma_y x outputs + gamma_c x concepts - gamma_h x entropy; differentiable.
         concepts: the concept unmasking loss, a mean over columns.
-        outputs: the output unmasking loss, a mean over output dimensions.
+        outputs: the output unmasking loss, a mean over the output dimensions that are observed.
         entropy: the variational entropy, a mean over columns, in nats.
-        missed: the share of output dimensions whose likelihood is 0, or which no sample met; they
-            teach nothing.
-        violated: the share of examples whose posterior world does not give the label, with the
-            program's own facts drawn anew.
+        missed: the share of observed output dimensions whose likelihood is 0, or which no sample
+            met; they teach nothing.
+        violated: the share of examples whose world does not give the label where it is observed,
+            with the program's own facts drawn anew.
         examples: of each example, what `total` is the mean of; differentiable.
     """
 
@@ -217,9 +217,10 @@ class MaskedDiffusion(nn.Module):
         generator: torch.Generator | None = None,
         *,
         worlds: Int[Tensor, "batch columns"] | None = None,
+        observed: Bool[Tensor, "batch dimensions"] | None = None,
     ) -> Float[Tensor, ""]:
         """The training loss: the NELBO with its weights, means over dimensions; see `losses`."""
-        return self.losses(x, y, lengths, generator, worlds=worlds).total
+        return self.losses(x, y, lengths, generator, worlds=worlds, observed=observed).total
 
     def losses(
         self,
@@ -229,24 +230,35 @@ class MaskedDiffusion(nn.Module):
         generator: torch.Generator | None = None,
         *,
         worlds: Int[Tensor, "batch columns"] | None = None,
+        observed: Bool[Tensor, "batch dimensions"] | None = None,
     ) -> Losses:
         """The training loss and its parts.
 
         For each example a world is drawn from the variational posterior, masked at a random time,
         and unmasked again. Neither draw is differentiated.
 
+        With gamma_y = 0 no likelihoods are evaluated: `outputs` and `missed` are 0. For known
+        `worlds` the program is not run then either, and `violated` is 0, unless the entropy is
+        conditional on a label that is not given.
+
         Args:
             x: the inputs: a tensor, or a tuple, list or dictionary of tensors, batch first.
             y: the label of each example: values, or integers `(batch,)` or `(batch, dimensions)`,
-                as `WorldProgram.targets` takes them. With `worlds`, what these give, if None.
+                as `WorldProgram.targets` takes them. With `worlds`, what these give, if None; a
+                dimension that they give no value counts as not observed.
             lengths: of each example's lists, `(batch,)`, by concept if there are several; or a
                 Boolean mask `(batch, columns)`, False beyond the end. Full length if None.
             generator: in place of the model's own.
             worlds: the concepts, where they are known: they take the place of the posterior's. -1
                 beyond the end of lists.
+            observed: False where an output dimension of the label is not known; all are, if None.
+                What y holds there has no meaning, and no part in the loss: a tensor may hold
+                anything, a sequence any value of the dimension. `(batch,)` will do for an output of
+                one dimension.
 
         Raises:
             TargetError: a label that the output does not have, or that no world gives.
+            ShapeError: `worlds` or `observed` of another shape or type.
             ShapeError, ProbabilityError: the network's output has another shape, or holds NaN.
             ProbabilityError: an example of which no world that is possible gives the label, as
                 where logits are -inf, or a list is too short.
@@ -254,36 +266,39 @@ class MaskedDiffusion(nn.Module):
         check_sampling(1, generator)
         generator = generator or self.generator
         e, batch = self._encode(x)
+        seen = self._observed(observed, batch)
+        codes = None if y is None and worlds is not None else self._labels(y, batch, seen)
         if worlds is None:
             start = self._start(batch, lengths)
         else:
             worlds = self._known("worlds", worlds, batch)
             start = torch.where(worlds < 0, -1, self._tokens)
-            y = self._given(worlds, generator) if y is None else y
-        y = self._labels(y, batch)
+            conditional = self.gamma_h > 0 and self.entropy == "conditional"
+            if self.gamma_y == 0 and not conditional:
+                codes = None  # nothing depends on it
+            elif codes is None:
+                codes = self._given(worlds, generator).masked_fill(~seen, -1)
         first = self.log_probs(e, start)
         with torch.no_grad():
             world = worlds
             if world is None:
-                world = self._generate(e, first, start, 1, y, self.steps, generator)[:, 0]
+                world = self._generate(e, first, start, 1, codes, self.steps, generator)[:, 0]
             state, share, rate = self._masked(world, first, generator)
         log_probs = self.log_probs(e, state)
         count = (start >= 0).sum(1).clamp_min(1)
         weight = rate / share
         concepts = weight * self._unmasking(log_probs, world).sum(1) / count
-        likely = self.inference.log_likelihoods(self._with_own(log_probs), y, generator)
-        missed = likely == -torch.inf
-        likely = likely.masked_fill(missed, _LOG_MISSED)
-        outputs = -(rate if self.weighting == "paper" else weight) * likely.mean(1)
-        entropy = self._entropy(first, y) / count
+        surprise, missed = self._surprise(log_probs, codes, generator)
+        outputs = (rate if self.weighting == "paper" else weight) * surprise
+        entropy = self._entropy(first, codes) / count
         examples = self.gamma_y * outputs + self.gamma_c * concepts - self.gamma_h * entropy
         return Losses(
             examples.mean(),
             concepts.detach().mean(),
             outputs.detach().mean(),
             entropy.detach().mean(),
-            missed.to(examples.dtype).mean(),
-            self._violated(world, y, generator).to(examples.dtype),
+            missed.to(examples.dtype),
+            self._violated(world, codes, generator).to(examples.dtype),
             examples,
         )
 
@@ -294,11 +309,13 @@ class MaskedDiffusion(nn.Module):
         samples: int = 100,
         lengths: Tensor | Mapping[str, Tensor] | None = None,
         generator: torch.Generator | None = None,
+        *,
+        observed: Bool[Tensor, "batch dimensions"] | None = None,
     ) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
         """An estimate of the NELBO, an upper bound of -log p(y | x), and its standard error.
 
-        With the paper's weighting, sums over dimensions, and the entropy of the posterior that is
-        drawn from, column by column in a random order.
+        With the paper's weighting, sums over dimensions (the observed ones; see `losses`), and the
+        entropy of the posterior that is drawn from, column by column in a random order.
 
         Raises:
             ByssusError: the program is sampled, so that the posterior's entropy is not known.
@@ -313,7 +330,7 @@ class MaskedDiffusion(nn.Module):
         generator = generator or self.generator
         with torch.no_grad():
             e, batch = self._encode(x)
-            y = self._labels(y, batch)
+            y = self._labels(y, batch, self._observed(observed, batch))
             start = self._start(batch, lengths)
             first = self.log_probs(e, start)
             found = []
@@ -338,10 +355,23 @@ class MaskedDiffusion(nn.Module):
         hidden = uniform(world.shape, like, generator) < share[:, None]
         return torch.where(hidden & (world >= 0), self._tokens, world), share, rate
 
-    def _entropy(self, first: Tensor, y: Tensor) -> Float[Tensor, " batch"]:
+    def _surprise(
+        self, log_probs: Tensor, y: Tensor | None, generator: torch.Generator | None
+    ) -> tuple[Float[Tensor, " batch"], Float[Tensor, ""]]:
+        """The mean of -log p of what is observed of a label; the share of it that has p = 0."""
+        if y is None or self.gamma_y == 0:
+            nothing = log_probs.new_zeros(len(log_probs))
+            return nothing, nothing.sum()
+        likely = self.inference.log_likelihoods(self._with_own(log_probs), y, generator)
+        missed = likely == -torch.inf
+        likely = likely.masked_fill(missed, _LOG_MISSED).masked_fill(y < 0, 0.0)
+        count = (y >= 0).sum(1)
+        return -likely.sum(1) / count.clamp_min(1), missed.sum() / count.sum().clamp_min(1)
+
+    def _entropy(self, first: Tensor, y: Tensor | None) -> Float[Tensor, " batch"]:
         if self.gamma_h == 0:
             return first.new_zeros(len(first))
-        if self.entropy == "conditional":
+        if y is not None and self.entropy == "conditional":
             return self.inference.entropy(self._with_own(first), y)
         possible = first.masked_fill(first == -torch.inf, 0.0)
         return -(first.exp() * possible).sum(1)
@@ -352,11 +382,11 @@ class MaskedDiffusion(nn.Module):
         return -log_probs.gather(1, at).masked_fill(world < 0, 0.0)
 
     def _violated(
-        self, world: Tensor, y: Tensor, generator: torch.Generator | None
+        self, world: Tensor, y: Tensor | None, generator: torch.Generator | None
     ) -> Float[Tensor, ""]:
-        if not isinstance(self.inference, Sampled):
+        if y is None or not isinstance(self.inference, Sampled):
             return world.new_zeros((), dtype=torch.get_default_dtype())
-        return (self._given(world, generator) != y).any(1).float().mean()
+        return ((self._given(world, generator) != y) & (y >= 0)).any(1).float().mean()
 
     def _given(self, world: Tensor, generator: torch.Generator | None) -> Tensor:
         """What worlds give, (batch, dimensions)."""
@@ -385,7 +415,7 @@ class MaskedDiffusion(nn.Module):
                 is drawn given them, as the network has learned it.
             generator: in place of the model's own.
         """
-        return self._sampled(x, None, n, steps, lengths, known, generator)
+        return self._sampled(x, None, n, steps, lengths, known, None, generator)
 
     def posterior_sample(
         self,
@@ -396,13 +426,15 @@ class MaskedDiffusion(nn.Module):
         steps: int | None = None,
         lengths: Tensor | Mapping[str, Tensor] | None = None,
         known: Int[Tensor, "batch columns"] | None = None,
+        observed: Bool[Tensor, "batch dimensions"] | None = None,
         generator: torch.Generator | None = None,
     ) -> Int[Tensor, "batch n columns"]:
         """Worlds from the variational posterior: those that give the label; see `sample`.
 
-        Where the program is sampled, a few may not give it.
+        Where the program is sampled, a few may not give it. With `observed`, as for `losses`, they
+        give what is known of the label.
         """
-        return self._sampled(x, y, n, steps, lengths, known, generator)
+        return self._sampled(x, y, n, steps, lengths, known, observed, generator)
 
     def _sampled(
         self,
@@ -412,6 +444,7 @@ class MaskedDiffusion(nn.Module):
         steps: int | None,
         lengths: Tensor | Mapping[str, Tensor] | None,
         known: Tensor | None,
+        observed: Tensor | None,
         generator: torch.Generator | None,
     ) -> Tensor:
         _count("n", n, 1, "worlds for each input")
@@ -421,7 +454,7 @@ class MaskedDiffusion(nn.Module):
         _count("steps", 1 if steps is None else steps, 1, "all masks must be gone in the end")
         with torch.no_grad():
             e, batch = self._encode(x)
-            codes = None if y is None else self._labels(y, batch)
+            codes = None if y is None else self._labels(y, batch, self._observed(observed, batch))
             start = self._start(batch, lengths)
             if known is not None:
                 known = self._known("known", known, batch)
@@ -618,11 +651,13 @@ class MaskedDiffusion(nn.Module):
         mask = mask_of(self.program, lengths, batch).to(start.device)
         return torch.where(mask, start, -1)
 
-    def _labels(self, y: Any, batch: int) -> Int[Tensor, "batch dimensions"]:
-        codes = self.program.targets(y)
+    def _labels(
+        self, y: Any, batch: int, observed: Bool[Tensor, "batch dimensions"]
+    ) -> Int[Tensor, "batch dimensions"]:
+        codes = self.program.targets(y, observed)
         if len(codes) != batch:
             raise TargetError(f"{len(codes)} targets for a batch of {batch} examples")
-        codes = codes.to(self._tokens.device)
+        codes = codes.to(self._tokens.device).masked_fill(~observed, -1)
         rows = [tuple(row) for row in codes.tolist()]
         new = {row: i for i, row in enumerate(rows) if row not in self._checked}
         if new:
@@ -635,6 +670,28 @@ class MaskedDiffusion(nn.Module):
                     )
             self._checked.update(new)
         return codes
+
+    def _observed(
+        self, observed: Bool[Tensor, "batch dimensions"] | None, batch: int
+    ) -> Bool[Tensor, "batch dimensions"]:
+        """What is known of labels, on the model's device: all, if None.
+
+        Raises:
+            ShapeError: it is no Boolean tensor of that shape.
+        """
+        shape = (batch, len(self.program.dimensions))
+        if observed is None:
+            return torch.ones(shape, dtype=torch.bool, device=self._tokens.device)
+        if not isinstance(observed, Tensor) or observed.dtype != torch.bool:
+            found = observed.dtype if isinstance(observed, Tensor) else repr(observed)
+            raise ShapeError(f"observed of {found}: give Booleans of shape {shape}")
+        if shape[1] == 1 and observed.dim() == 1:
+            observed = observed[:, None]
+        if tuple(observed.shape) != shape:
+            raise ShapeError(
+                f"observed of shape {tuple(observed.shape)}: give Booleans of shape {shape}"
+            )
+        return observed.to(self._tokens.device)
 
     def _known(
         self, what: str, worlds: Int[Tensor, "batch columns"], batch: int

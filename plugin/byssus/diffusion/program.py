@@ -10,7 +10,7 @@ from itertools import accumulate
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from byssus._calls import Failure
@@ -136,7 +136,13 @@ class WorldProgram:
         return codes.to(worlds.device)[number]
 
     def value(self, codes: Sequence[int]) -> Hashable:
-        """An output's value: of its one dimension, or a tuple."""
+        """An output's value: of its one dimension, or a tuple.
+
+        With a code of -1, which is not observed, a tuple of the dimensions' values, None there.
+        """
+        if min(codes) < 0:
+            each = zip(self.dimensions, codes, strict=True)
+            return tuple(None if code < 0 else values[code] for values, code in each)
         if self.output is not None:
             return self.output.decode(  # type: ignore[no-any-return]
                 [-1 if d[c] is _ABSENT else c for d, c in zip(self.dimensions, codes, strict=True)]
@@ -144,19 +150,22 @@ class WorldProgram:
         values = tuple(d[code] for d, code in zip(self.dimensions, codes, strict=True))
         return values[0] if len(values) == 1 else values
 
-    def targets(self, target: Any) -> Int[Tensor, "batch dimensions"]:
+    def targets(
+        self, target: Any, observed: Bool[Tensor, "batch dimensions"] | None = None
+    ) -> Int[Tensor, "batch dimensions"]:
         """Targets as positions among the values of each dimension.
 
         Args:
             target: an integer or Boolean tensor, `(batch,)` or `(batch, dimensions)`, which holds
                 the values where all are integers or Booleans, and their positions where not; or
                 one value for each example, a tuple or list where there are several dimensions.
+            observed: False where a tensor may hold anything; the position there means nothing.
 
         Raises:
             TargetError: a value that the output does not have.
         """
         if isinstance(target, Tensor):
-            return self._tensor_targets(target)
+            return self._tensor_targets(target, observed)
         if not isinstance(target, Iterable):
             raise TargetError(f"targets {target!r}: give a tensor or a sequence, one an example")
         if self.output is not None:
@@ -191,7 +200,7 @@ class WorldProgram:
             codes.append(positions[typed(value)])
         return codes
 
-    def _tensor_targets(self, target: Tensor) -> Tensor:
+    def _tensor_targets(self, target: Tensor, observed: Tensor | None) -> Tensor:
         shape = (len(target) if target.dim() else 0, len(self.dimensions))
         if target.dim() == 1 and shape[1] == 1:
             target = target[:, None]
@@ -200,6 +209,10 @@ class WorldProgram:
                 f"targets of shape {tuple(target.shape)} and {target.dtype}: give integers of "
                 f"shape {('batch', shape[1]) if shape[1] > 1 else ('batch',)}"
             )
+        if observed is None:
+            observed = torch.ones_like(target, dtype=torch.bool)
+        if len(observed) != len(target):
+            raise TargetError(f"{len(target)} targets for a batch of {len(observed)} examples")
         target = target.long()
         codes = torch.empty_like(target)
         for i, values in enumerate(self.dimensions):
@@ -207,8 +220,9 @@ class WorldProgram:
             listed_values = list(values) if kinds in ({int}, {bool}) else list(range(len(values)))
             table = torch.tensor(listed_values, dtype=torch.int64, device=target.device)
             same = target[:, i, None] == table
-            if not bool(same.any(1).all()):
-                row = int((~same.any(1)).nonzero()[0])
+            wrong = ~same.any(1) & observed[:, i].to(target.device)
+            if bool(wrong.any()):
+                row = int(wrong.nonzero()[0])
                 raise TargetError(
                     f"the target of example {row} is {int(target[row, i])} in dimension {i} of "
                     f"the output, which has the values {listed(listed_values)}"

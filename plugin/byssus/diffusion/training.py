@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -47,12 +47,14 @@ class Epoch:
 def train(
     model: nn.Module,
     x: Any,
-    y: Any,
+    y: Any = None,
     *,
     epochs: int,
     batch_size: int = 16,
     optimizer: Optimizer | None = None,
     lengths: Any = None,
+    worlds: Int[Tensor, "examples columns"] | None = None,
+    observed: Bool[Tensor, "examples dimensions"] | None = None,
     generator: torch.Generator | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     every: int = 1,
@@ -68,16 +70,18 @@ def train(
     not what the program keeps by itself, nor Python's and numpy's generators.
 
     Args:
-        model: a `MaskedDiffusion`, or any module with `loss(x, y)`, which takes `lengths=` where
-            they are given and may take `generator=`. It is left in training mode or not, as it
-            was.
+        model: a `MaskedDiffusion`, or any module with `loss(x, y)`, which takes `lengths=`,
+            `worlds=` and `observed=` where they are given and may take `generator=`. It is left in
+            training mode or not, as it was.
         x: the inputs of all examples: a tensor, example first, or a tuple, list or dictionary of
             them.
-        y: their targets, as `model.loss` takes them.
+        y: their targets, as `model.loss` takes them; None where `worlds` say all.
         epochs: passes through the data in all.
         batch_size: examples a step; the last step of an epoch may have fewer.
         optimizer: over the model's parameters; RAdam with a learning rate of 1e-4 if not given.
         lengths: of the concepts that are lists, as `model.loss` takes them for all examples.
+        worlds: the concepts of all examples, where they are known, as `model.loss` takes them.
+        observed: what is known of the targets, as `model.loss` takes it for all examples.
         generator: draws the order of the examples, and is given to the loss; the model's own, or
             else torch's global one, if not given.
         checkpoint: a file; its folder is made. It is replaced in one move, so that a run may be
@@ -91,7 +95,7 @@ def train(
         The epochs, those of the checkpoint included.
 
     Raises:
-        ShapeError: inputs, targets or lengths of different numbers of examples.
+        ShapeError: inputs, targets, lengths, worlds or `observed` of different numbers of examples.
         ByssusError: a loss that is not finite; a checkpoint that is damaged, cannot be written, or
             is of another model or of other settings.
     """
@@ -99,7 +103,9 @@ def train(
         if type(value) is not int or value < 1:
             raise ByssusError(f"{name}={value!r}: give a whole number, 1 or more")
     check_sampling(1, generator)
-    count = _count(x, y, lengths)
+    more = {"lengths": lengths, "worlds": worlds, "observed": observed}
+    more = {name: data for name, data in more.items() if data is not None}
+    count = _count(x, y, more)
     if optimizer is None:
         if next(model.parameters(), None) is None:
             raise ByssusError(
@@ -138,7 +144,7 @@ def train(
                 started = time.perf_counter()
                 sums: dict[str, float] = {}
                 for rows in torch.split(random.permutation(count), batch_size):
-                    given = None if lengths is None else select(lengths, rows, random.device)
+                    given = {k: select(data, rows, random.device) for k, data in more.items()}
                     targets = _pick_targets(y, rows, random.device)
                     total, parts = loss(select(x, rows, random.device), targets, given)
                     if not math.isfinite(parts["total"]):
@@ -176,32 +182,32 @@ def _bar(progress: bool | None, steps: int) -> Any:
 # The data
 
 
-def _tensors(data: Any) -> list[Tensor]:
-    """The tensors of inputs, or of lengths."""
-    if data is None:
-        return []
+def _tensors(data: Any, what: str = "inputs") -> list[Tensor]:
+    """The tensors of inputs, or of what else there is."""
     if isinstance(data, Mapping):
         data = list(data.values())
     if isinstance(data, tuple | list):
-        return [tensor for part in data for tensor in _tensors(part)]
+        return [tensor for part in data for tensor in _tensors(part, what)]
     if not isinstance(data, Tensor) or not data.dim():
         raise ShapeError(
-            f"a {type(data).__name__} among the inputs or lengths: give tensors, example first, or "
-            "a tuple, list or dictionary of them"
+            f"a {type(data).__name__} among the {what}: give tensors, example first, or a tuple, "
+            "list or dictionary of them"
         )
     return [data]
 
 
-def _count(x: Any, y: Any, lengths: Any) -> int:
+def _count(x: Any, y: Any, more: Mapping[str, Any]) -> int:
     """The number of examples, which everything has."""
-    if not isinstance(y, Sized) or (isinstance(y, Tensor) and not y.dim()):
-        raise ShapeError(f"targets {y!r}: give a tensor or a sequence, one an example")
     counts = [len(tensor) for tensor in _tensors(x)]
-    given = [len(tensor) for tensor in _tensors(lengths)]
-    if not counts or set(counts + given) != {len(y)}:
+    given = {name: [len(tensor) for tensor in _tensors(data, name)] for name, data in more.items()}
+    if y is not None or "worlds" not in more:
+        if not isinstance(y, Sized) or (isinstance(y, Tensor) and not y.dim()):
+            raise ShapeError(f"targets {y!r}: give a tensor or a sequence, one an example")
+        given = {"targets": [len(y)], **given}
+    if not counts or set(counts) != {n for each in given.values() for n in each}:
         raise ShapeError(
-            f"inputs of {counts} examples, {len(y)} targets"
-            + (f" and lengths of {given}" if given else "")
+            f"inputs of {counts} examples"
+            + "".join(f", {name} of {each}" for name, each in given.items())
             + ": give each example one of each"
         )
     if counts[0] == 0:
@@ -210,12 +216,14 @@ def _count(x: Any, y: Any, lengths: Any) -> int:
 
 
 def _pick_targets(y: Any, rows: Int[Tensor, " rows"], device: torch.device) -> Any:
-    return select(y, rows, device) if isinstance(y, Tensor) else [y[row] for row in rows.tolist()]
+    if y is None or isinstance(y, Tensor):
+        return None if y is None else select(y, rows, device)
+    return [y[row] for row in rows.tolist()]
 
 
 # The loss
 
-_Loss = Callable[[Any, Any, Any], tuple[Tensor, dict[str, float]]]
+_Loss = Callable[[Any, Any, Mapping[str, Any]], tuple[Tensor, dict[str, float]]]
 
 
 def _loss_of(model: nn.Module, generator: torch.Generator | None) -> _Loss:
@@ -229,9 +237,8 @@ def _loss_of(model: nn.Module, generator: torch.Generator | None) -> _Loss:
     drawn = any(p.name == "generator" or p.kind is p.VAR_KEYWORD for p in parameters)
     always = {"generator": generator} if drawn and generator is not None else {}
 
-    def loss(x: Any, y: Any, lengths: Any) -> tuple[Tensor, dict[str, float]]:
-        keywords = always if lengths is None else {"lengths": lengths, **always}
-        found = function(x, y, **keywords)
+    def loss(x: Any, y: Any, more: Mapping[str, Any]) -> tuple[Tensor, dict[str, float]]:
+        found = function(x, y, **more, **always)
         if isinstance(found, Tensor):
             return found, {"total": found.item()}
         parts = {name: part.item() for name, part in vars(found).items() if not part.dim()}

@@ -1,8 +1,8 @@
 """Synthesis: from a grid of cells to the program of for-loops that draws most of it.
 
-What a program costs: 1 for each observed cell that it does not draw as it is, 3 more where it draws
+What a program costs: 1 for each observed cell that it does not draw as it is, 4 where it draws
 another there, and 1.5 a loop. So two cells in line that are alike are a loop, and a cell is drawn
-wrongly only where this saves more than two loops. The search:
+wrongly only where this saves more than two loops; less, where wrong cells cost less. The search:
 
 1. Of each class of cells it takes the maximal loops that draw no wrong cell, and those that a
    greedy search finds where wrong cells have their price.
@@ -40,7 +40,6 @@ Similarity: TypeAlias = Callable[[Tensor, Tensor], Any]
 """From two batches of cells, (pairs, ...) each, whether the cells of each pair are alike."""
 
 _LOOP = 1.5
-_WRONG = 3.0
 _STEPS = 20_000
 """So many loops are looked at in a class by a search without a limit of time."""
 
@@ -69,7 +68,7 @@ class Synthesis:
             images are numbered from the most frequent one on.
         cells: for images, the mean of each class, (classes, ...); None for a grid of labels.
         covered: which cells the program draws as they are, (rows, columns); only observed ones.
-        cost: 1 for each observed cell that is not covered, 3 more where another is drawn, and 1.5
+        cost: 1 for each observed cell that is not covered, `wrong` where another is drawn, and 1.5
             a loop. Cells of the background cost only where they are drawn over.
         optimal: whether it is proved that no program costs less of those whose loops draw no cell
             wrongly, be it drawn over or not.
@@ -136,6 +135,7 @@ def synthesize(
     similarity: float | Similarity | None = None,
     observed: Any = None,
     background: int | None = None,
+    wrong: float = 4.0,
     loops: int = 20,
     seconds: float | None = None,
 ) -> Synthesis:
@@ -156,6 +156,8 @@ def synthesize(
             hold does not matter; it may be NaN.
         background: a class that is not drawn, and need not be; of images, 0 is the most frequent.
             Give it where irregular cells are scattered over a wall, which no few loops cover.
+        wrong: what a cell costs that is drawn as another, 1 or more. With 1.5, irregular cells do
+            not break a loop in parts: the program is what it would be without them.
         loops: how many there may be, 0 or more; those that cover most are kept.
         seconds: search until the result is proved optimal, or for so long. Without it the search
             takes a bounded number of steps, and gives the same each time.
@@ -175,6 +177,8 @@ def synthesize(
     values, seen = _read(grid, observed)
     if not isinstance(loops, int) or isinstance(loops, bool) or loops < 0:
         raise DomainError(f"loops={loops!r}: give an integer, 0 or more")
+    if isinstance(wrong, bool) or not isinstance(wrong, int | float) or not 1 <= wrong < math.inf:
+        raise DomainError(f"wrong={wrong!r}: give what a wrong cell costs, 1 or more")
     if seconds is not None and not 0 <= seconds < math.inf:
         raise DomainError(f"seconds={seconds!r}: give a number of seconds, 0 or more")
     cells = None
@@ -189,7 +193,8 @@ def synthesize(
         labels, cells = _classes(values, seen, similarity)
     if background is not None and not (isinstance(background, int) and background >= 0):
         raise DomainError(f"background={background!r}: give a class, an integer of 0 or more")
-    search = _Search(labels, background, None if seconds is None else time.monotonic() + seconds)
+    deadline = None if seconds is None else time.monotonic() + seconds
+    search = _Search(labels, background, wrong, deadline)
     program, optimal = search.run(loops)
     drawn = paint(program, labels.shape)
     return Synthesis(
@@ -400,8 +405,11 @@ class _Candidate(NamedTuple):
 class _Search:
     """The search for a program on a grid of labels, of which those below 0 are not observed."""
 
-    def __init__(self, labels: Labels, background: int | None, deadline: float | None) -> None:
+    def __init__(
+        self, labels: Labels, background: int | None, wrong: float, deadline: float | None
+    ) -> None:
         self.labels, self.deadline = labels, deadline
+        self.more = wrong - 1  # than a cell that is not drawn
         self.observed = labels >= 0
         self.drawable = self.observed & (labels != (-1 if background is None else background))
         self.rows, self.columns = map(_progressions, labels.shape)
@@ -436,7 +444,7 @@ class _Search:
         right = drawn == self.labels
         wrong = self.observed & (drawn >= 0) & ~right
         left = wrong | (self.drawable & ~right)
-        return float(left.sum() + _WRONG * wrong.sum() + _LOOP * len(program))
+        return float(left.sum() + self.more * wrong.sum() + _LOOP * len(program))
 
     def wrong(self, loop: Loop) -> int:
         """How many cells a loop draws wrongly."""
@@ -470,7 +478,7 @@ class _Search:
         for down, across in [*self.maximal(targets, wrong), *self.tolerant(targets, wrong)]:
             line = sum(1 << column for column in self.columns.ranges[across])
             cells = line * sum(1 << width * row for row in self.rows.ranges[down]) & bits
-            price = _LOOP + _WRONG * float(wrong[down, across])
+            price = _LOOP + self.more * float(wrong[down, across])
             if price < candidates.get(cells, math.inf):
                 candidates[cells] = price
         cover = _Cover([_Candidate(*item) for item in candidates.items()], self.deadline)
@@ -502,7 +510,7 @@ class _Search:
         """The loops that a greedy search takes, where wrong cells have their price."""
         left = targets.copy()
         while left.any():
-            gains = self.count(left) - _WRONG * wrong
+            gains = self.count(left) - self.more * wrong
             best = int(gains.argmax())
             if gains.flat[best] <= _LOOP:
                 break
