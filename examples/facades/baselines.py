@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812  # as everybody calls it
 from torch import Tensor, nn
 
+from byssus.structure import Completion
+
 from .facades import CELL, SIDE, pixels, seen
 
 _BATCH = 10
@@ -69,38 +71,66 @@ class Autoencoder(nn.Module):
         self.encode = nn.Conv2d(channels + 1, width, CELL, CELL)
         self.place = nn.Parameter(torch.zeros(width, SIDE, SIDE))
         self.blocks = nn.Sequential(*(Block(width, reach) for reach in reaches))
-        self.decode = nn.Sequential(
-            *(nn.BatchNorm2d(width), nn.ReLU()),
-            *(nn.Conv2d(width, channels * CELL * CELL, 1), nn.PixelShuffle(CELL)),
-        )
+        last = nn.Conv2d(width, channels * CELL * CELL, 1)
+        for parameter in last.parameters():  # nothing is corrected at first
+            nn.init.zeros_(parameter)
+        self.decode = nn.Sequential(nn.BatchNorm2d(width), nn.ReLU(), last, nn.PixelShuffle(CELL))
 
-    def forward(self, images: Tensor, mask: Tensor) -> Tensor:
-        """The images as they may be, (n, channels, 120, 120)."""
-        given = pixels(mask).float()
-        # The mean of what is seen is taken away, and added again at the end.
+    def forward(self, images: Tensor, mask: Tensor, drawn: Tensor | None = None) -> Tensor:
+        """The images as they may be, (n, channels, 120, 120).
+
+        Args:
+            images: (n, channels, 120, 120); hidden pixels are not looked at.
+            mask: which cells are seen, (n, 15, 15).
+            drawn: what there is thought to be in hidden cells, which is corrected; without it the
+                mean of what is seen.
+        """
+        given = pixels(mask)
         mean = (images * given).sum((2, 3), keepdim=True) / given.sum((2, 3), keepdim=True)
-        codes = self.encode(torch.cat([(images - mean) * given, given], 1)) + self.place
-        out: Tensor = mean + self.decode(self.blocks(codes))
+        start = mean.expand_as(images) if drawn is None else drawn
+        filled = torch.where(given, images, start)
+        codes = self.encode(torch.cat([filled - mean, given.float()], 1)) + self.place
+        out: Tensor = start + self.decode(self.blocks(codes))
         return out
 
     @torch.no_grad()
-    def complete(self, images: Tensor, mask: Tensor) -> Tensor:
+    def complete(self, images: Tensor, mask: Tensor, drawn: Tensor | None = None) -> Tensor:
         """The images, with hidden cells as they may be."""
         self.eval()
-        parts = zip(images.split(100), mask.split(100), strict=True)
-        found = torch.cat([self(*part) for part in parts]).clamp(0, 1)
+        parts = [images.split(100), mask.split(100)]
+        if drawn is not None:
+            parts.append(drawn.split(100))
+        found = torch.cat([self(*part) for part in zip(*parts, strict=True)]).clamp(0, 1)
         return torch.where(pixels(mask), images, found)
+
+
+def holes(count: int, seed: int) -> Tensor:
+    """Which cells are seen of pictures with holes of all three kinds, mixed, (count, 15, 15)."""
+    each = [seen(where, -(-count // len(WHERE)), seed) for where in WHERE]
+    order = torch.randperm(sum(map(len, each)), generator=torch.Generator().manual_seed(seed))
+    return torch.cat(each)[order[:count]]
 
 
 def train(
     images: Tensor,
+    drawn: Completion | None = None,
     *,
     epochs: int,
     seed: int,
     learning_rate: float = 2e-3,
     say: Callable[[str], None] = lambda text: None,
 ) -> Autoencoder:
-    """An autoencoder that has learned to complete images whose right, bottom or block is hidden."""
+    """An autoencoder that has learned to complete images whose right, bottom or block is hidden.
+
+    Args:
+        images: to learn from.
+        drawn: what programs draw in holes of these images, which it is to correct: of all images,
+            once more of all, and so on. Without it holes are made anew for each epoch.
+        epochs: passes through all images.
+        seed: of the parameters, the order and the holes.
+        learning_rate: the highest.
+        say: takes a line for each epoch.
+    """
     torch.manual_seed(seed)
     model = Autoencoder(images.shape[1])
     optimizer = torch.optim.AdamW(model.parameters(), learning_rate)
@@ -112,16 +142,15 @@ def train(
     for epoch in range(epochs):
         model.train()
         total = 0.0
-        masks = torch.cat(
-            [
-                seen(where, -(-len(images) // len(WHERE)), seed=epoch + 1000 * seed)
-                for where in WHERE
-            ]
-        )
-        masks = masks[torch.randperm(len(masks))]
-        for rows in torch.randperm(len(images)).split(_BATCH):
-            shown, mask = images[rows], masks[rows]
-            errors = F.mse_loss(model(shown, mask), shown, reduction="none").mean(1, keepdim=True)
+        masks = holes(len(images), epoch + 1000 * seed) if drawn is None else drawn.observed
+        for rows in torch.randperm(len(masks))[: len(images)].split(_BATCH):
+            shown, mask, start = images[rows % len(images)], masks[rows], None
+            if drawn is not None:
+                # Half of the programs, others each time: what they draw is not to be learned.
+                n = drawn.labels.shape[1]
+                start = drawn.only(rows, torch.randperm(n)[: -(-n // 2)]).images()
+            found = model(shown, mask, start)
+            errors = F.mse_loss(found, shown, reduction="none").mean(1, keepdim=True)
             hidden = ~pixels(mask)
             # What is seen is learned too, a little, as its textures are those of what is hidden.
             loss = errors[hidden].mean() + 0.1 * errors[~hidden].mean()

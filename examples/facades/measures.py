@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from byssus.structure import equivalent, synthesize
+
 from .facades import Pictures, cells, pixels
 
 
@@ -40,3 +42,16 @@ def measures(completed: Tensor, pictures: Pictures, seen: Tensor) -> dict[str, f
         "cells": (looks != pictures.labels)[~seen].double().mean().item(),
         "structure": (looks == drawn)[regular].double().mean().item(),
     }
+
+
+def recovered(pictures: Pictures) -> float:
+    """The share of programs that synthesis finds again from what they draw, nothing irregular.
+
+    A program is found again by one that draws the same with no more loops.
+    """
+    same = 0
+    for labels, program in zip(pictures.drawn, pictures.programs, strict=True):
+        found = synthesize(labels + 1, background=0).program
+        shifted = [loop._replace(cell=loop.cell - 1) for loop in found]
+        same += equivalent(shifted, program) and len(found) <= len(program)
+    return same / len(pictures.programs)

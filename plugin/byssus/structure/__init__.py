@@ -1,5 +1,8 @@
-"""Programs as structure: 2D for-loops over a grid of cells, synthesised from images and drawn."""
+"""Programs as structure: 2D for-loops over a grid of cells, synthesised, drawn and learned."""
 
+from byssus.structure.generator import Completion as Completion
+from byssus.structure.generator import StructureDiffusion as StructureDiffusion
+from byssus.structure.generator import holes as holes
 from byssus.structure.loops import ForLoop2D as ForLoop2D
 from byssus.structure.loops import Loop as Loop
 from byssus.structure.loops import Structure as Structure
