@@ -81,6 +81,34 @@ class Synthesis:
     cost: float
     optimal: bool
 
+    def extended(self) -> tuple[Loop, ...]:
+        """The program, its loops run on through cells that are not observed.
+
+        Each goes on up and down and then to both sides, by its own steps, until it would draw over
+        an observed cell of another class, or leave the grid. A loop over one row has no step down,
+        and one over one column none across, and does not go on that way.
+        """
+        labels = self.labels.numpy()
+        found = []
+        for loop in self.program:
+            free = (labels == loop.cell) | (labels < 0)
+            rows = _run_on(loop.rows, free[:, loop.columns].all(1))
+            columns = _run_on(loop.columns, free[rows].all(0))
+            found.append(looped(rows, columns, loop.cell))
+        return tuple(found)
+
+
+def _run_on(places: range, free: Mask) -> range:
+    """A progression, gone on with in both directions as long as places are free."""
+    if len(places) < 2:
+        return places
+    step, first, last = places.step, places[0], places[-1]
+    while first >= step and free[first - step]:
+        first -= step
+    while last + step < len(free) and free[last + step]:
+        last += step
+    return range(first, last + 1, step)
+
 
 def cut(image: Any, rows: int, columns: int) -> Tensor:
     """An image as a grid of cells.
