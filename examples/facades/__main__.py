@@ -20,12 +20,11 @@ from byssus.structure import StructureDiffusion
 from ..mnist import Digits, mnist
 from .baselines import WHERE, holes, nearest, train
 from .facades import SIDE, Pictures, draw_digits, draw_facades, pixels, seen
-from .measures import measures, recovered
+from .measures import made, measures, recovered
 from .png import sheet, write_png
 
 SHORT = {"pictures": 200, "test_pictures": 60, "epochs": 8, "structure_epochs": 2}
 PROGRAMS = 8  # of which a completion is the mean
-MADE = 14  # pictures
 HOLES = 3  # of each picture that the network learns to correct
 
 
@@ -123,9 +122,9 @@ def main() -> None:
         for where, row in table.items():
             cells = " | ".join(f"{value:.4f}" for value in row.values())
             print(f"{method} | {where} | {cells}")
-    made = structure.sample(MADE, generator=generator)
+    new = structure.sample(options.test_pictures, generator=generator)
     if options.sheet:
-        write_png(options.sheet, _sheet(test, masks, completed, made.images()))
+        write_png(options.sheet, _sheet(test, masks, completed, new.images()))
     result = {
         "data": options.data,
         "structure_error": errors["structure"],
@@ -133,6 +132,7 @@ def main() -> None:
         "synthesis_recovered": recovered(test),
         "errors": errors,
         "measures": found,
+        "made": made(new, training),
         "seed": options.seed,
         "seconds": round(time.perf_counter() - began, 1),
     }
@@ -143,11 +143,11 @@ def _sheet(
     test: Pictures,
     masks: dict[str, Tensor],
     completed: dict[str, dict[str, Tensor]],
-    made: Tensor,
+    new: Tensor,
 ) -> Tensor:
     """A picture a row: as it was, what was seen of it, and as each method completes it.
 
-    Below, pictures that the programs made of nothing.
+    Below, two rows of pictures that programs made of nothing.
     """
     rows = []
     for i in range(min(6, len(test.images))):
@@ -156,7 +156,10 @@ def _sheet(
         shown = torch.where(pixels(masks[where][i : i + 1])[0], image, 1.0)
         rows.append([image, shown, *(images[where][i] for images in completed.values())])
     columns = len(rows[0])
-    return sheet([*rows, *(list(row) for row in made.split(columns) if len(row) == columns)])
+    for row in new[: 2 * columns].split(columns):
+        blank = [torch.ones_like(row[0])] * (columns - len(row))
+        rows.append([*row, *blank])
+    return sheet(rows)
 
 
 if __name__ == "__main__":

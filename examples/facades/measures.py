@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from byssus.structure import equivalent, synthesize
+from byssus.structure import Completion, equivalent, synthesize
 
 from .facades import Pictures, cells, pixels
 
@@ -55,3 +55,22 @@ def recovered(pictures: Pictures) -> float:
         shifted = [loop._replace(cell=loop.cell - 1) for loop in found]
         same += equivalent(shifted, program) and len(found) <= len(program)
     return same / len(pictures.programs)
+
+
+def made(pictures: Completion, training: Pictures) -> dict[str, float]:
+    """What pictures are like that a model has made, beside those that it has learned from.
+
+    `loops`: how many a program has, the background's left out, in the mean. `drawn`: the share of
+    cells that show no background. `new`: the share of pictures that show what no other one shows,
+    made or learned from, whatever it looks like. `real_loops`, `real_drawn`: of those learned from.
+    """
+    backgrounds = torch.tensor([programs[0][0].cell for programs in pictures.programs])
+    drawn = pictures.labels[:, 0] != backgrounds[:, None, None]
+    known = [tuple(grid.flatten().tolist()) for grid in (*drawn, *(training.drawn >= 0))]
+    return {
+        "loops": sum(len(programs[0]) - 1 for programs in pictures.programs) / len(drawn),
+        "drawn": drawn.double().mean().item(),
+        "new": sum(known.count(grid) == 1 for grid in known[: len(drawn)]) / len(drawn),
+        "real_loops": sum(map(len, training.programs)) / len(training.programs),
+        "real_drawn": (training.drawn >= 0).double().mean().item(),
+    }
