@@ -96,13 +96,12 @@ def main() -> None:
     masks = {where: seen(where, len(test.images), options.seed) for where in WHERE}
     for where, mask in masks.items():
         programs = structure.complete(test.images, mask, PROGRAMS, generator=generator)
-        mean = programs.images()
         for method, images in {
             "nearest": nearest(test.images, mask, training.images),
             "autoencoder": autoencoder.complete(test.images, mask),
             "one program": programs.only(programs=slice(1)).images(),
-            "programs": mean,
-            "structure": finisher.complete(test.images, mask, mean),
+            "programs": programs.images(),
+            "structure": finisher.complete(test.images, mask, programs),
         }.items():
             completed.setdefault(method, {})[where] = images
     found = {

@@ -68,40 +68,49 @@ class Autoencoder(nn.Module):
         self, channels: int, width: int = 64, reaches: Sequence[int] = (1, 2, 4, 1, 2, 4)
     ) -> None:
         super().__init__()
-        self.encode = nn.Conv2d(channels + 1, width, CELL, CELL)
+        self.encode = nn.Conv2d(channels + 2, width, CELL, CELL)
         self.place = nn.Parameter(torch.zeros(width, SIDE, SIDE))
         self.blocks = nn.Sequential(*(Block(width, reach) for reach in reaches))
         last = nn.Conv2d(width, channels * CELL * CELL, 1)
         for parameter in last.parameters():  # nothing is corrected at first
             nn.init.zeros_(parameter)
         self.decode = nn.Sequential(nn.BatchNorm2d(width), nn.ReLU(), last, nn.PixelShuffle(CELL))
+        self.trust = nn.Sequential(
+            nn.BatchNorm2d(width), nn.ReLU(), nn.Conv2d(width, 1, 1), nn.Sigmoid()
+        )
 
-    def forward(self, images: Tensor, mask: Tensor, drawn: Tensor | None = None) -> Tensor:
+    def forward(self, images: Tensor, mask: Tensor, drawn: Completion | None = None) -> Tensor:
         """The images as they may be, (n, channels, 120, 120).
 
         Args:
             images: (n, channels, 120, 120); hidden pixels are not looked at.
             mask: which cells are seen, (n, 15, 15).
-            drawn: what there is thought to be in hidden cells, which is corrected; without it the
-                mean of what is seen.
+            drawn: what programs draw in hidden cells, which is trusted more or less, and corrected;
+                without it the mean of what is seen.
         """
         given = pixels(mask)
         mean = (images * given).sum((2, 3), keepdim=True) / given.sum((2, 3), keepdim=True)
-        start = mean.expand_as(images) if drawn is None else drawn
-        filled = torch.where(given, images, start)
-        codes = self.encode(torch.cat([filled - mean, given.float()], 1)) + self.place
-        out: Tensor = start + self.decode(self.blocks(codes))
+        start, sure = mean, torch.zeros(mask.shape)
+        if drawn is not None:
+            start = drawn.images()
+            most = drawn.labels.mode(1, keepdim=True).values
+            # The share of programs that draw the same.
+            sure = (drawn.labels == most).float().mean(1)
+        filled = torch.where(given, images, start) - mean
+        codes = self.encode(torch.cat([filled, given.float(), pixels(sure)], 1)) + self.place
+        codes = self.blocks(codes)
+        out: Tensor = mean + pixels(self.trust(codes)[:, 0]) * (start - mean) + self.decode(codes)
         return out
 
     @torch.no_grad()
-    def complete(self, images: Tensor, mask: Tensor, drawn: Tensor | None = None) -> Tensor:
+    def complete(self, images: Tensor, mask: Tensor, drawn: Completion | None = None) -> Tensor:
         """The images, with hidden cells as they may be."""
         self.eval()
-        parts = [images.split(100), mask.split(100)]
-        if drawn is not None:
-            parts.append(drawn.split(100))
-        found = torch.cat([self(*part) for part in zip(*parts, strict=True)]).clamp(0, 1)
-        return torch.where(pixels(mask), images, found)
+        found = [
+            self(images[rows], mask[rows], None if drawn is None else drawn.only(rows))
+            for rows in torch.arange(len(images)).split(100)
+        ]
+        return torch.where(pixels(mask), images, torch.cat(found).clamp(0, 1))
 
 
 def holes(count: int, seed: int) -> Tensor:
@@ -148,7 +157,7 @@ def train(
             if drawn is not None:
                 # Half of the programs, others each time: what they draw is not to be learned.
                 n = drawn.labels.shape[1]
-                start = drawn.only(rows, torch.randperm(n)[: -(-n // 2)]).images()
+                start = drawn.only(rows, torch.randperm(n)[: -(-n // 2)])
             found = model(shown, mask, start)
             errors = F.mse_loss(found, shown, reduction="none").mean(1, keepdim=True)
             hidden = ~pixels(mask)

@@ -19,10 +19,11 @@ from torch import Tensor
 
 SIDE = 15  # cells
 CELL = 8  # pixels
-KINDS = ("window", "arch", "shutters", "balcony", "door", "shop")
-_WINDOW, _ARCH, _SHUTTERS, _BALCONY, _DOOR, _SHOP = range(len(KINDS))
+KINDS = ("window", "arch", "shutters", "balcony", "door")
+_WINDOW, _ARCH, _SHUTTERS, _BALCONY, _DOOR = range(len(KINDS))
 _MISSING, _OTHER = 0.02, 0.02  # shares of what is drawn
 _LIGHT, _NOISE = 0.03, 0.02
+_TEXTURE = 0.15
 
 Loop = tuple[int, int, int, int, int, int, int]
 Program = tuple[Loop, ...]
@@ -82,8 +83,8 @@ def draw_facades(count: int, seed: int) -> Pictures:
     """Draw building fronts, always the same for a seed.
 
     Each has rows of windows, perhaps of two kinds in turn, often upper floors with windows of their
-    own, balconies and shops, and a door or a row of doors; walls, frames, glass and balconies are
-    of its own make and colours.
+    own and balconies, and a door or a row of doors; walls, frames, glass and balconies are of its
+    own make, colours and textures.
     """
     random = np.random.default_rng(seed)
     programs = [_building(random) for _ in range(count)]
@@ -137,7 +138,7 @@ def _building(random: np.random.Generator) -> Program:
     program: list[Loop] = []
     ground = SIDE - 2
     top = int(random.integers(1, 3))
-    upper, turns, balconies, shops, doors = random.random(5)
+    upper, turns, balconies, doors = random.random(4)
     if upper < 0.5:
         cut = int(random.integers(1, 7))
         floors, apart, left = _steps(random)
@@ -159,8 +160,6 @@ def _building(random: np.random.Generator) -> Program:
         if balconies < 0.3:  # under every second window
             first, every = left + apart * int(random.integers(2)), 2 * apart
         program.append((top + 1, ground, floors, first, SIDE, every, _BALCONY))
-    if shops < 0.7:
-        program.append((ground, ground + 1, 1, left, SIDE, apart, _SHOP))
     columns = range(left, SIDE, apart)
     door = columns[int(random.integers(len(columns)))]
     right, across = (SIDE, 2 * apart) if doors < 0.3 else (door + 1, 1)
@@ -195,7 +194,7 @@ def _pattern(random: np.random.Generator) -> Program:
 
 
 def _materials(random: np.random.Generator) -> np.ndarray:
-    """What a building is made of: a tile of each kind and one of its wall, (7, 3, 8, 8)."""
+    """What a building is made of: a tile of each kind and one of its wall, (6, 3, 8, 8)."""
     grey, warmth = random.uniform(0.45, 0.85), random.uniform(-0.05, 0.15)
     wall = np.broadcast_to(
         np.reshape((grey + warmth, grey, grey - warmth), (3, 1, 1)), (3, CELL, CELL)
@@ -212,7 +211,7 @@ def _materials(random: np.random.Generator) -> np.ndarray:
     glass = np.reshape((shade, shade + 0.05, shade + random.uniform(0.05, 0.25)), (3, 1, 1))
     paint = random.uniform(0.1, 0.6, (3, 1, 1))
 
-    window, arch, shutters, balcony, door, shop = (wall.copy() for _ in KINDS)
+    window, arch, shutters, balcony, door = (wall.copy() for _ in KINDS)
     window[:, :7, 1:7] = frame
     window[:, 1:6, 2:6] = glass
     window[:, 3, 2:6] = frame
@@ -228,10 +227,10 @@ def _materials(random: np.random.Generator) -> np.ndarray:
     balcony[:, 3] = balcony[:, 7] = frame
     door[:, :, 1:7] = paint
     door[:, 1:7, 2:6] *= 0.75
-    shop[:, :2] = paint
-    shop[:, :2, ::2] = frame
-    shop[:, 2:7] = glass
-    return np.stack([window, arch, shutters, balcony, door, shop, wall])
+    # Stone, curtains and reflections, worn paint.
+    textures = 1 + _TEXTURE * random.standard_normal((len(KINDS) + 1, 1, 4, 4))
+    tiles = np.stack([window, arch, shutters, balcony, door, wall])
+    return (tiles * textures.repeat(2, 2).repeat(2, 3)).clip(0, 1)
 
 
 def seen(where: str, count: int, seed: int = 0) -> Tensor:
@@ -262,5 +261,5 @@ def seen(where: str, count: int, seed: int = 0) -> Tensor:
 
 
 def pixels(mask: Tensor) -> Tensor:
-    """A mask of cells as one of pixels, (n, 15, 15) -> (n, 1, 120, 120)."""
+    """What there is for each cell, such as a mask, for each pixel, (n, 15, 15) -> (n, 1, 120, 120)."""
     return mask[:, None].repeat_interleave(CELL, 2).repeat_interleave(CELL, 3)

@@ -75,7 +75,7 @@ def test_digits_are_the_same_for_a_seed(facades: Any) -> None:
 
 
 def test_shapes(both: Any) -> None:
-    for name, channels, kinds in (("facades", 3, 6), ("digits", 1, 10)):
+    for name, channels, kinds in (("facades", 3, 5), ("digits", 1, 10)):
         found = both[name]
         assert found.images.shape == (COUNT, channels, 120, 120)
         assert found.images.dtype == torch.float32
