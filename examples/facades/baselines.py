@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F  # noqa: N812  # as everybody calls it
@@ -75,9 +76,9 @@ class Autoencoder(nn.Module):
         for parameter in last.parameters():  # nothing is corrected at first
             nn.init.zeros_(parameter)
         self.decode = nn.Sequential(nn.BatchNorm2d(width), nn.ReLU(), last, nn.PixelShuffle(CELL))
-        self.trust = nn.Sequential(
-            nn.BatchNorm2d(width), nn.ReLU(), nn.Conv2d(width, 1, 1), nn.Sigmoid()
-        )
+        trust = nn.Conv2d(width, 1, 1)
+        nn.init.constant_(cast(Tensor, trust.bias), 2.0)  # 88 % at first
+        self.trust = nn.Sequential(nn.BatchNorm2d(width), nn.ReLU(), trust, nn.Sigmoid())
 
     def forward(self, images: Tensor, mask: Tensor, drawn: Completion | None = None) -> Tensor:
         """The images as they may be, (n, channels, 120, 120).

@@ -261,5 +261,5 @@ def seen(where: str, count: int, seed: int = 0) -> Tensor:
 
 
 def pixels(mask: Tensor) -> Tensor:
-    """What there is for each cell, such as a mask, for each pixel, (n, 15, 15) -> (n, 1, 120, 120)."""
+    """What there is for each cell, such as a mask, for each pixel: (n, 1, 120, 120)."""
     return mask[:, None].repeat_interleave(CELL, 2).repeat_interleave(CELL, 3)

@@ -29,12 +29,14 @@ GRIDS = arrays(
 )
 
 
-def cost(program: tuple[Loop, ...], labels: Labels, background: int = -1) -> float:
+def cost(
+    program: tuple[Loop, ...], labels: Labels, background: int = -1, wrong: float = 4.0
+) -> float:
     cells = drawing(program)
     total = 1.5 * len(program)
     for place, label in np.ndenumerate(labels):
         if label >= 0 and place in cells and cells[place] != label:
-            total += 4
+            total += wrong
         elif label not in (-1, background) and place not in cells:
             total += 1
     return total
@@ -67,13 +69,13 @@ def least(labels: Labels, background: int = -1) -> float:
     return total
 
 
-def check(found: Synthesis, labels: Labels, background: int = -1) -> None:
+def check(found: Synthesis, labels: Labels, background: int = -1, wrong: float = 4.0) -> None:
     """What a result says of itself holds."""
     rows, columns = labels.shape
     assert np.array_equal(found.labels, np.where(labels < 0, -1, labels))
     drawn = render(found.program, rows=rows, columns=columns)
     assert torch.equal(found.covered, (drawn == found.labels) & (drawn >= 0))
-    assert found.cost == pytest.approx(cost(found.program, labels, background))
+    assert found.cost == pytest.approx(cost(found.program, labels, background, wrong))
     assert found.program == canonical(found.program)
     if found.program:
         assert found.program in Structure(rows, columns, int(labels.max()) + 1, 20)
@@ -92,8 +94,126 @@ def test_background_need_not_be_drawn(labels: Labels) -> None:
     found = synthesize(labels, background=0)
     check(found, labels, background=0)
     assert all(loop.cell for loop in found.program)
-    assert found.optimal
     assert found.cost <= least(labels, background=0)
+
+
+PRICES = st.sampled_from([1, 1.5, 2.5, 4.0, 10.0]) | st.floats(1, 100)
+
+
+@given(GRIDS, st.sampled_from([None, 0]), PRICES)
+def test_the_price_of_wrong_cells(labels: Labels, background: int | None, wrong: float) -> None:
+    """Costs are as they say; what is said to be optimal is."""
+    found = synthesize(labels, background=background, wrong=wrong)
+    none = -1 if background is None else background
+    check(found, labels, none, wrong)
+    if found.optimal or wrong >= 4:
+        assert found.cost <= least(labels, none) + 1e-6
+
+
+def test_what_is_not_proved() -> None:
+    """No program costs more than 3.5 whose loops draw no cell wrongly, and this one does."""
+    labels = np.array([[2, 0, 0], [1, 0, 0], [2, 2, -1]])
+    found = synthesize(labels, background=0, wrong=1.5)
+    assert least(labels, background=0) == 3.5
+    assert found.optimal == (found.cost <= 3.5)
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_programs_survive_irregular_cells(background: bool) -> None:
+    """Where they are cheap, most programs are what they would be without them."""
+    survived = dict.fromkeys([1.5, 4.0], 0)
+    for wrong in survived:
+        rng = np.random.default_rng(3)
+        for _ in range(80):
+            _, grid = random_program(rng, rng.integers(1, 5), rng.integers(1, 4), cells=6)
+            clean = np.where(grid < 0, 50, grid) if background else irregular(grid, rng)
+            noisy = clean.copy()
+            odd = rng.random(grid.shape) < 0.04
+            noisy[odd] = 1000 + np.arange(odd.sum())
+            wall = 50 if background else None
+            usual, found = (synthesize(g, background=wall, wrong=wrong) for g in (clean, noisy))
+            survived[wrong] += len(found.program) == len(usual.program) and equivalent(
+                found.program, usual.program
+            )
+    assert survived[1.5] > 0.85 * 80
+    assert survived[4.0] < 0.65 * 80
+
+
+# Loops that go on
+
+
+def went_on(loop: Loop, labels: Labels) -> set[tuple[int, int]]:
+    """Where a loop draws that goes on through free cells, found cell by cell."""
+    rows, columns = list(loop.rows), list(loop.columns)
+
+    def free(row: int, column: int) -> bool:
+        inside = 0 <= row < labels.shape[0] and 0 <= column < labels.shape[1]
+        return inside and labels[row, column] in (-1, loop.cell)
+
+    if len(rows) > 1:
+        for end, step in ((0, -loop.down), (-1, loop.down)):
+            while all(free(rows[end] + step, column) for column in columns):
+                rows.insert(0 if end == 0 else len(rows), rows[end] + step)
+    if len(columns) > 1:
+        for end, step in ((0, -loop.across), (-1, loop.across)):
+            while all(free(row, columns[end] + step) for row in rows):
+                columns.insert(0 if end == 0 else len(columns), columns[end] + step)
+    return set(product(rows, columns))
+
+
+HIDDEN = arrays(
+    np.int64,
+    st.tuples(st.integers(1, 6), st.integers(1, 6)),
+    elements=st.sampled_from([-1, -1, 0, 0, 0, 1, 2]),
+)
+
+
+@given(HIDDEN, st.sampled_from([None, 1]), st.sampled_from([1.5, 4.0]))
+def test_loops_go_on(labels: Labels, background: int | None, wrong: float) -> None:
+    found = synthesize(labels, background=background, wrong=wrong)
+    longer = found.extended()
+    assert longer == canonical(longer)
+    assert len(longer) == len(found.program)
+    for loop, more in zip(found.program, longer, strict=True):
+        before, after = drawing([loop]), drawing([more])
+        assert set(after) == went_on(loop, labels)
+        assert before.keys() <= after.keys()
+        assert more.cell == loop.cell
+        assert all(labels[place] in (-1, loop.cell) for place in after.keys() - before.keys())
+        assert set(after) == went_on(more, labels)  # it does not go on any more
+    drawn, extended = drawing(found.program), drawing(longer)
+    for place, label in np.ndenumerate(labels):
+        assert label < 0 or extended.get(place) in (drawn.get(place), label)
+
+
+@pytest.mark.parametrize("where", ["right", "left", "bottom", "top"])
+def test_a_hidden_third_is_completed(where: str) -> None:
+    """Where loops run to the edge."""
+    hidden = np.zeros((15, 15), bool)
+    turned = {
+        "right": hidden,
+        "left": hidden[:, ::-1],
+        "bottom": hidden.T,
+        "top": hidden.T[:, ::-1],
+    }
+    turned[where][:, 10:] = True
+    for down, across in product((2, 3), (2, 4)):
+        for above, before in product(range(down), range(across)):
+            labels = np.zeros((15, 15), int)
+            labels[above::down, before::across] = 1
+            seen = np.where(hidden, -1, labels)
+            drawn = render(synthesize(seen).extended(), rows=15, columns=15)
+            assert np.array_equal(drawn, labels)
+            windows = synthesize(seen, background=0).extended()
+            assert windows == canonical([(above, 15, down, before, 15, across, 1)])
+
+
+def test_loops_that_end_before_what_is_hidden_do_not_go_on() -> None:
+    labels = np.zeros((15, 15), int)
+    labels[2:7:2, 2:7:2] = 1
+    labels[:, 10:] = -1
+    found = synthesize(labels, background=0)
+    assert found.extended() == found.program == (Loop(2, 7, 2, 2, 7, 2, 1),)
 
 
 @given(GRIDS, st.integers(0, 2), st.data())
@@ -278,6 +398,13 @@ def test_partly_seen_images() -> None:
         (np.zeros((2, 2, 3)), {"similarity": -1}, DomainError, "root mean square difference"),
         ([[1, 2]], {"loops": -1}, DomainError, "loops=-1"),
         ([[1, 2]], {"seconds": -1}, DomainError, "seconds=-1"),
+        ([[1, 2]], {"wrong": 0.5}, DomainError, "wrong=0.5: give what a wrong cell costs, 1 or"),
+        ([[1, 2]], {"wrong": -4}, DomainError, "wrong=-4"),
+        ([[1, 2]], {"wrong": True}, DomainError, "wrong=True"),
+        ([[1, 2]], {"wrong": "4"}, DomainError, "wrong='4'"),
+        ([[1, 2]], {"wrong": None}, DomainError, "wrong=None"),
+        ([[1, 2]], {"wrong": float("nan")}, DomainError, "wrong=nan"),
+        ([[1, 2]], {"wrong": float("inf")}, DomainError, "wrong=inf"),
         ([[1, 2]], {"background": "wall"}, DomainError, "background='wall'"),
     ],
 )

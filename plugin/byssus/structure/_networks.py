@@ -14,7 +14,7 @@ __all__ = ["Encoder", "UnmaskingModel"]
 _CODE = 16
 """Numbers by which a cell is described."""
 
-_HEADS = 4
+HEADS = 4
 _DROPOUT = 0.1
 
 
@@ -41,7 +41,7 @@ class Encoder(nn.Module):
         self.of_column = nn.Linear(rows * _CODE, width)
         self.place = nn.Parameter(0.1 * torch.randn(rows + columns, width))
         layer = nn.TransformerEncoderLayer(
-            width, _HEADS, 2 * width, _DROPOUT, "gelu", batch_first=True, norm_first=True
+            width, HEADS, 2 * width, _DROPOUT, "gelu", batch_first=True, norm_first=True
         )
         self.layers = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
 
@@ -76,7 +76,7 @@ class UnmaskingModel(nn.Module):
         self.place = nn.Parameter(0.1 * torch.randn(loops, width))
         self.mix = nn.Sequential(nn.GELU(), nn.Linear(width, width))
         layer = nn.TransformerDecoderLayer(
-            width, _HEADS, 2 * width, _DROPOUT, "gelu", batch_first=True, norm_first=True
+            width, HEADS, 2 * width, _DROPOUT, "gelu", batch_first=True, norm_first=True
         )
         self.layers = nn.TransformerDecoder(layer, layers, nn.LayerNorm(width))
         self.logits = nn.Linear(width, sum(widths))

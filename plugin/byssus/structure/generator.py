@@ -15,7 +15,8 @@ draws.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -25,9 +26,10 @@ from torch import Tensor, nn
 
 from byssus.diffusion import Epoch, MaskedDiffusion, WorldProgram, train
 from byssus.errors import ByssusError, DomainError, EmptyBatchError, ShapeError
-from byssus.structure._networks import Encoder, UnmaskingModel
+from byssus.structure._networks import HEADS, Encoder, UnmaskingModel
 from byssus.structure.loops import Loop, Structure, canonical, equivalent
-from byssus.structure.synthesis import assemble, cut, synthesize
+from byssus.structure.synthesis import MOST, assemble, cut, synthesize
+from byssus.worlds import check_sampling
 
 __all__ = ["Completion", "StructureDiffusion", "holes"]
 
@@ -53,11 +55,12 @@ class Completion:
         programs: those of each picture, (batch, n). Their loops draw `tiles`.
         labels: what they draw, (batch, n, rows, columns): places among `tiles`.
         tiles: of each picture, the sub-images that its programs draw, (batch, classes + entries,
-            ..., h, w): its own, from the most frequent one on, then those of the dictionary.
-        cells: the pictures' cells, (batch, rows, columns, ..., h, w).
+            ..., h, w): its own, from the most frequent one on, zeros where it has fewer, then those
+            of the dictionary.
+        cells: the pictures' cells, float32, (batch, rows, columns, ..., h, w).
         observed: which of them were seen, (batch, rows, columns).
-        agreement: the share of the seen cells that each program draws as they are, (batch, n); 1
-            where nothing was seen.
+        agreement: of the seen cells that show one of these sub-images of the picture's own, the
+            share that each program draws as they are, (batch, n); 1 where nothing was seen.
     """
 
     programs: list[list[tuple[Loop, ...]]]
@@ -68,7 +71,7 @@ class Completion:
     agreement: jt.Float[Tensor, "batch n"]
 
     def images(self) -> Tensor:
-        """The pictures, completed, (batch, ..., height, width); what was seen is as it was.
+        """The pictures, completed, (batch, ..., height, width), float32; what was seen is kept.
 
         With several programs, the mean of what they draw: the guess whose squared error is expected
         to be least.
@@ -77,12 +80,15 @@ class Completion:
         drawn = sum(self.tiles[pictures, labels] for labels in self.labels.unbind(1))
         seen = self.observed.reshape(*self.observed.shape, *[1] * (self.cells.ndim - 3))
         grid = torch.where(seen, self.cells, drawn / self.labels.shape[1])
-        return torch.stack([assemble(picture) for picture in grid])
+        return assemble(grid.movedim(0, 2))
 
     def only(self, pictures: Any = slice(None), programs: Any = slice(None)) -> Completion:
-        """That of some pictures, by some of their programs: what chooses rows of a tensor."""
-        rows = torch.arange(len(self.labels))[pictures].tolist()
-        columns = torch.arange(self.labels.shape[1])[programs].tolist()
+        """That of some pictures, by some of their programs: what chooses rows of a tensor.
+
+        One number chooses a batch of one.
+        """
+        rows = torch.arange(len(self.labels))[pictures].reshape(-1).tolist()
+        columns = torch.arange(self.labels.shape[1])[programs].reshape(-1).tolist()
         return Completion(
             [[self.programs[row][column] for column in columns] for row in rows],
             self.labels[rows][:, columns],
@@ -115,9 +121,11 @@ class StructureDiffusion(nn.Module):
         columns: of cells in a picture, up to 40.
         classes: how many of a picture's own sub-images programs draw, the most frequent ones.
         entries: how many sub-images the dictionary has.
-        loops: how many a program may have, that of the background among them.
+        loops: how many a program may have, that of the background among them; of pictures with
+            more, the last are not learned.
         width: of the networks' features, a multiple of 4.
-        layers: of each network.
+        layers: of the network that proposes loops, 2 or more; that which reads pictures has one
+            less.
 
     Attributes:
         dictionary: sub-images of all pictures, (entries, ..., h, w), most frequent first; empty
@@ -125,7 +133,7 @@ class StructureDiffusion(nn.Module):
         diffusion: the distribution of programs, a `MaskedDiffusion`. `fit` makes it.
 
     Raises:
-        DomainError: a number that is too small, or a grid of one cell.
+        DomainError: a number that is out of its range, or a grid of one cell.
 
     Example:
         >>> model = StructureDiffusion(rows=15, columns=15)
@@ -148,6 +156,17 @@ class StructureDiffusion(nn.Module):
         layers: int = 3,
     ) -> None:
         super().__init__()
+        numbers = {"rows": rows, "columns": columns, "classes": classes, "entries": entries}
+        for name, value in {**numbers, "loops": loops, "width": width}.items():
+            _whole(name, value, 1)
+        _whole("layers", layers, 2)
+        if max(rows, columns) > MOST:
+            raise DomainError(
+                f"a grid of {rows} by {columns} cells: give at most {MOST} in a row or column, "
+                "such as larger cells"
+            )
+        if width % HEADS:
+            raise DomainError(f"width={width}: give a multiple of {HEADS}")
         self.domain = Structure(rows, columns, classes + entries, loops)
         if rows * columns == 1:
             raise DomainError("a grid of one cell: give two cells at least, which could repeat")
@@ -168,6 +187,7 @@ class StructureDiffusion(nn.Module):
             steps=_STEPS,
             inference="sampled",
         )
+        self.eval()  # nothing is dropped out but in `fit`, also if parameters are loaded instead
 
     # Training
 
@@ -193,23 +213,33 @@ class StructureDiffusion(nn.Module):
             epochs: passes through all examples.
             batch_size: examples a step.
             learning_rate: the highest; it rises at first, and falls to 0 in the end.
-            generator: draws holes, sub-images to begin with, and the training; torch's global one
-                initialises the networks and draws dropout.
+            generator: of the CPU; draws holes, sub-images to begin with, and the training; torch's
+                global one initialises the networks and draws dropout.
             progress: as for `byssus.diffusion.train`.
+
+        Returns:
+            The epochs of the training.
 
         Raises:
             EmptyBatchError: no pictures.
             ShapeError: pictures that do not divide into cells, or holes of another grid.
-            DomainError: no sub-image is in any picture twice.
+            DomainError: no sub-image is in any picture twice, a pixel is not finite, or another
+                argument is out of its range.
         """
+        _whole("epochs", epochs, 1)
+        _whole("batch_size", batch_size, 1)
+        if not isinstance(learning_rate, int | float) or not 0 < learning_rate < math.inf:
+            raise DomainError(f"learning_rate={learning_rate!r}: give a number above 0")
+        check_sampling(1, generator)
         cells = self._cells(images)
+        _check_finite(cells)
         if hidden is None:
             hidden = holes(64, self.rows, self.columns, generator)
-        if tuple(hidden.shape[1:]) != (self.rows, self.columns) or not len(hidden):
-            raise ShapeError(
-                f"holes of shape {tuple(hidden.shape)}: give (holes, {self.rows}, {self.columns})"
-            )
-        found = [synthesize(picture, background=0, wrong=_WRONG) for picture in cells]
+        hidden = _booleans("hidden", hidden, ("holes", self.rows, self.columns))
+        if not len(hidden):
+            raise ShapeError("hidden has no holes: give one at least, or leave it out")
+        pictures = _shown(cells, "programs", progress)
+        found = [synthesize(picture, background=0, wrong=_WRONG) for picture in pictures]
         repeated = []
         for synthesis in found:
             assert synthesis.cells is not None
@@ -218,11 +248,11 @@ class StructureDiffusion(nn.Module):
         self.dictionary = _means(torch.cat(repeated), self.entries, generator)
 
         seen, worlds = [], []
-        for synthesis in found:
+        for synthesis in _shown(found, "holes", progress):
             entries = self._nearest(synthesis.cells)
             which = torch.randint(len(hidden), (_EXAMPLES - 1,), generator=generator)
             whole = torch.ones(1, self.rows, self.columns, dtype=torch.bool)
-            for hole in torch.cat([hidden[which].cpu(), whole]):
+            for hole in torch.cat([hidden[which], whole]):
                 labels = synthesis.labels.masked_fill(hole, -1)
                 one, own = self._seen(labels, entries)
                 program = [
@@ -271,16 +301,16 @@ class StructureDiffusion(nn.Module):
 
         Raises:
             ByssusError: before `fit`.
+            EmptyBatchError: no pictures.
             ShapeError: pictures that do not divide into cells as those of `fit`, or do not fit
                 `observed`.
+            DomainError: a pixel that is seen is not finite, or n is below 1.
         """
+        _whole("n", n, 1)
+        check_sampling(1, generator)
         cells = self._cells(images)
-        shape = (len(cells), self.rows, self.columns)
-        if not isinstance(observed, Tensor) or tuple(observed.shape) != shape:
-            found = tuple(observed.shape) if isinstance(observed, Tensor) else repr(observed)
-            raise ShapeError(f"observed of shape {found}: give Booleans of shape {shape}")
-        if observed.dtype != torch.bool:
-            raise ShapeError(f"observed of {observed.dtype}: give Booleans of shape {shape}")
+        observed = _booleans("observed", observed, (len(cells), self.rows, self.columns))
+        _check_finite(cells, observed)
         if not len(self.dictionary):
             raise ByssusError("nothing has been learned yet: call fit(images) first")
         if cells.shape[3:] != self.dictionary.shape[1:]:
@@ -288,9 +318,7 @@ class StructureDiffusion(nn.Module):
                 f"cells of shape {tuple(cells.shape[3:])}, and the model has learned from cells of "
                 f"shape {tuple(self.dictionary.shape[1:])}: resize the pictures"
             )
-        parts = zip(
-            torch.split(cells, _PICTURES), torch.split(observed.cpu(), _PICTURES), strict=True
-        )
+        parts = zip(torch.split(cells, _PICTURES), torch.split(observed, _PICTURES), strict=True)
         done = [self._complete(*part, n, generator) for part in parts]
         return Completion(
             [programs for part in done for programs in part.programs],
@@ -305,7 +333,9 @@ class StructureDiffusion(nn.Module):
 
         Raises:
             ByssusError: before `fit`.
+            DomainError: n is below 1.
         """
+        _whole("n", n, 1)
         height, width = self.dictionary.shape[-2:] if len(self.dictionary) else (1, 1)
         channels = self.dictionary.shape[1:-2]
         images = self.dictionary.new_zeros(n, *channels, self.rows * height, self.columns * width)
@@ -316,10 +346,11 @@ class StructureDiffusion(nn.Module):
         self, cells: Tensor, observed: Tensor, n: int, generator: torch.Generator | None
     ) -> Completion:
         seen = []
-        tiles = self.dictionary.new_zeros(
-            len(cells), self.classes + len(self.dictionary), *self.dictionary.shape[1:]
+        dictionary = self.dictionary.cpu()
+        tiles = dictionary.new_zeros(
+            len(cells), self.classes + len(dictionary), *dictionary.shape[1:]
         )
-        tiles[:, self.classes :] = self.dictionary
+        tiles[:, self.classes :] = dictionary
         for own, picture, mask in zip(tiles, cells, observed, strict=True):
             found = synthesize(picture, observed=mask, background=0, wrong=_WRONG)
             assert found.cells is not None
@@ -357,8 +388,21 @@ class StructureDiffusion(nn.Module):
 
     # Pictures, cells and programs
 
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
+        # The dictionary has the shape of the cells that `fit` was given.
+        saved = state_dict.get(f"{prefix}dictionary")
+        if saved is not None:
+            self.dictionary = self.dictionary.new_empty(saved.shape)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
     def _cells(self, images: Any) -> Tensor:
-        pictures = torch.as_tensor(images).float()
+        try:
+            pictures = torch.as_tensor(images).float()
+        except (TypeError, ValueError) as error:
+            raise ShapeError(
+                f"the images are no tensor: {error}; give one, (batch, ..., height, width), or an "
+                "array"
+            ) from None
         if pictures.ndim < 3:
             raise ShapeError(
                 f"images of shape {tuple(pictures.shape)}: give (batch, ..., height, width)"
@@ -435,17 +479,24 @@ class StructureDiffusion(nn.Module):
 def holes(
     count: int, rows: int, columns: int, generator: torch.Generator | None = None
 ) -> jt.Bool[Tensor, "count rows columns"]:
-    """Rectangles to hide, of a sixth to a half of all cells, anywhere.
+    """Rectangles to hide, of about a sixth to a half of all cells, anywhere.
 
     Returns:
         True where a cell is hidden.
+
+    Raises:
+        DomainError: no rows or columns, or fewer than no holes.
     """
+    for name, value, least in (("count", count, 0), ("rows", rows, 1), ("columns", columns, 1)):
+        _whole(name, value, least)
     hidden = torch.zeros(count, rows, columns, dtype=torch.bool)
     for hole in hidden:
-        area, shape, down, along = torch.rand(4, generator=generator).tolist()
-        share = 1 / 6 + area / 3
-        height = min(rows, max(1, round(rows * share**shape)))
-        width = min(columns, max(1, round(rows * columns * share / height)))
+        size, shape, down, along = torch.rand(4, generator=generator).tolist()
+        share = 1 / 6 + size / 3
+        area = rows * columns * share
+        # Where there are few columns, one of full height is too much.
+        height = min(rows, max(1, round(min(rows * share**shape, area))))
+        width = min(columns, max(1, round(area / height)))
         top, left = int(down * (rows - height + 1)), int(along * (columns - width + 1))
         hole[top : top + height, left : left + width] = True
     return hidden
@@ -474,3 +525,41 @@ def _means(cells: Tensor, count: int, generator: torch.Generator | None) -> Tens
     order = torch.bincount(group, minlength=len(means)).argsort(descending=True, stable=True)
     order = torch.cat([order, order[:1].expand(count - len(order))])
     return means[order].reshape(-1, *cells.shape[1:])
+
+
+def _whole(name: str, value: object, least: int) -> None:
+    if type(value) is not int or value < least:
+        raise DomainError(f"{name}={value!r}: give an integer, {least} or more")
+
+
+def _booleans(name: str, given: Any, shape: tuple[int | str, ...]) -> Tensor:
+    """What is given, if it is a Boolean tensor of a shape, of which the first may be any."""
+    found = f"a {type(given).__name__}"
+    if isinstance(given, Tensor):
+        fits = given.ndim == len(shape) and tuple(given.shape[1:]) == shape[1:]
+        if fits and shape[0] in (len(given), "holes") and given.dtype == torch.bool:
+            return given.cpu()
+        found = f"{given.dtype} of shape {tuple(given.shape)}"
+    wanted = ", ".join(map(str, shape))
+    raise ShapeError(f"{name} is {found}: give a Boolean tensor of shape ({wanted})")
+
+
+def _check_finite(cells: Tensor, observed: Tensor | None = None) -> None:
+    wrong = ~cells.isfinite().flatten(3).all(3)
+    if observed is not None:
+        wrong &= observed
+    if bool(wrong.any()):
+        picture, row, column = wrong.nonzero()[0].tolist()
+        raise DomainError(
+            f"picture {picture} is not finite in the cell at row {row}, column {column}: mend it, "
+            "or leave it out"
+        )
+
+
+def _shown(items: Any, what: str, progress: bool | None) -> Iterable[Any]:
+    """Items, with a bar as that of `byssus.diffusion.train`."""
+    from tqdm import tqdm
+
+    disable, delay = (None, 2) if progress is None else (not progress, 0)
+    shown: Iterable[Any] = tqdm(items, what, unit=" pictures", disable=disable, delay=delay)
+    return shown

@@ -46,7 +46,7 @@ _STEPS = 20_000
 _DEEPEST = 400.0
 """What a branch may cost: each level of the recursion costs 1 at least."""
 
-_MOST = 40
+MOST = 40
 """Cells in a row or column, which have 2,723 arithmetic progressions."""
 
 _SLACK = 1e-6
@@ -184,8 +184,8 @@ def synthesize(
             hold does not matter; it may be NaN.
         background: a class that is not drawn, and need not be; of images, 0 is the most frequent.
             Give it where irregular cells are scattered over a wall, which no few loops cover.
-        wrong: what a cell costs that is drawn as another, 1 or more. With 1.5, irregular cells do
-            not break a loop in parts: the program is what it would be without them.
+        wrong: what a cell costs that is drawn as another, 1 or more. With 1.5, irregular cells
+            seldom break a loop in parts: most programs are what they would be without them.
         loops: how many there may be, 0 or more; those that cover most are kept.
         seconds: search until the result is proved optimal, or for so long. Without it the search
             takes a bounded number of steps, and gives the same each time.
@@ -260,9 +260,9 @@ def _read(grid: Any, observed: Any) -> tuple[Tensor, Mask]:
             f"a grid of shape {tuple(values.shape)}: give labels (rows, columns), or cells "
             "(rows, columns, ...), one at least"
         )
-    if max(values.shape[:2]) > _MOST:
+    if max(values.shape[:2]) > MOST:
         raise ShapeError(
-            f"a grid of {values.shape[0]} by {values.shape[1]} cells: give at most {_MOST} in a "
+            f"a grid of {values.shape[0]} by {values.shape[1]} cells: give at most {MOST} in a "
             "row or column, such as larger cells"
         )
     seen = np.ones(values.shape[:2], bool)
@@ -449,7 +449,8 @@ class _Search:
         """The program, of at most so many loops, and whether it is proved optimal."""
         found = [self.cover(kind, np.zeros_like(self.observed)) for kind in self.kinds]
         layers = {kind: loops for kind, (loops, _) in zip(self.kinds, found, strict=True)}
-        proved = all(done for _, done in found)
+        covered = np.isin(self.labels, self.kinds) & self.drawable
+        bound = sum(cost for _, cost in found) + float((self.drawable & ~covered).sum())
         # Loops with wrong cells come first, where others may mend them.
         wrong = {loop: self.wrong(loop) for loops in layers.values() for loop in loops}
         program = sorted(wrong, key=lambda loop: -wrong[loop])
@@ -463,7 +464,8 @@ class _Search:
             if (less := self.cost(below)) < cost - 1e-6:
                 program, cost = below, less
         kept = self.pruned(program, most)
-        return tuple(kept), proved and len(program) <= most
+        # Where wrong cells are cheap, a program may cost more than its covers promised.
+        return tuple(kept), self.cost(kept) <= bound + _SLACK
 
     def cost(self, program: Iterable[Loop]) -> float:
         """What a program costs, see `Synthesis`."""
@@ -491,12 +493,12 @@ class _Search:
             program, cost = without[costs.index(least)], least
         return program
 
-    def cover(self, kind: int, free: Mask) -> tuple[list[Loop], bool]:
+    def cover(self, kind: int, free: Mask) -> tuple[list[Loop], float]:
         """The cheapest cover of a class by loops that draw only its cells, or free ones.
 
         Returns:
-            The loops; some may draw wrong cells, where this is cheaper. And whether no cover by
-            loops that do not is cheaper.
+            The loops; some may draw wrong cells, where this is cheaper. And what a cover by loops
+            that do not is proved to cost at least.
         """
         targets = self.drawable & (self.labels == kind)
         wrong = self.count(self.observed & (self.labels != kind) & ~free)
@@ -516,7 +518,7 @@ class _Search:
             places = [i for i in range(self.labels.size) if chosen.cells >> i & 1]
             rows, columns = {i // width for i in places}, {i % width for i in places}
             loops.append(looped(_hull(rows), _hull(columns), kind))
-        return loops, proved
+        return loops, cover.cost if proved else -math.inf
 
     def count(self, cells: Mask) -> Counts:
         """How many of some cells each loop draws, (rows' progressions, columns' progressions)."""
