@@ -64,11 +64,18 @@ def made(pictures: Completion, training: Pictures) -> dict[str, float]:
     cells that show no background. `new`: the share of pictures that show what no other one shows,
     made or learned from, whatever it looks like. `real_loops`, `real_drawn`: of those learned from.
     """
-    backgrounds = torch.tensor([programs[0][0].cell for programs in pictures.programs])
-    drawn = pictures.labels[:, 0] != backgrounds[:, None, None]
+    labels = pictures.labels[:, 0]
+    background = labels.flatten(1).mode(1).values
+    drawn = labels != background[:, None, None]
     known = [tuple(grid.flatten().tolist()) for grid in (*drawn, *(training.drawn >= 0))]
+    loops = [
+        loop
+        for programs, wall in zip(pictures.programs, background.tolist(), strict=True)
+        for loop in programs[0]
+        if loop.cell != wall
+    ]
     return {
-        "loops": sum(len(programs[0]) - 1 for programs in pictures.programs) / len(drawn),
+        "loops": len(loops) / len(drawn),
         "drawn": drawn.double().mean().item(),
         "new": sum(known.count(grid) == 1 for grid in known[: len(drawn)]) / len(drawn),
         "real_loops": sum(map(len, training.programs)) / len(training.programs),

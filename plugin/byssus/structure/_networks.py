@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F  # noqa: N812  # as everybody calls it
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 __all__ = ["Encoder", "UnmaskingModel"]
@@ -24,8 +24,9 @@ class Encoder(nn.Module):
     Args:
         rows: of a picture.
         columns: of a picture.
-        classes: how many values the class of a cell has.
-        entries: how many values its entry in the dictionary has.
+        classes: how many sub-images of its own a picture has at most. Two more values of a cell's
+            class say that it shows another, and that it is hidden.
+        entries: how many there are in the dictionary. One more value says that a cell is hidden.
         width: of the features.
         layers: of the transformer.
     """
@@ -35,8 +36,8 @@ class Encoder(nn.Module):
     ) -> None:
         super().__init__()
         self.shape = (rows, columns)
-        self.classes = nn.Embedding(classes, _CODE)
-        self.entries = nn.Embedding(entries, _CODE)
+        self.classes = nn.Embedding(classes + 2, _CODE)
+        self.entries = nn.Embedding(entries + 1, _CODE)
         self.of_row = nn.Linear(columns * _CODE, width)
         self.of_column = nn.Linear(rows * _CODE, width)
         self.place = nn.Parameter(0.1 * torch.randn(rows + columns, width))
@@ -47,13 +48,23 @@ class Encoder(nn.Module):
 
     def forward(
         self, x: tuple[Int[Tensor, "batch cells"], Int[Tensor, "batch cells"], Tensor]
-    ) -> tuple[Float[Tensor, "batch lines width"], Int[Tensor, "batch columns"]]:
-        """From the class and the entry of each cell; what else there is of x is passed on."""
+    ) -> tuple[
+        Float[Tensor, "batch lines width"],
+        Bool[Tensor, "batch classes"],
+        Int[Tensor, "batch columns"],
+    ]:
+        """Features of what is seen; of the picture's own sub-images, which there are; the program.
+
+        Args:
+            x: the class and the entry of each cell, and the program that draws what is seen.
+        """
         classes, entries, program = x
+        own = torch.arange(self.classes.num_embeddings - 2, device=classes.device)
+        there = (classes[:, :, None] == own).any(1)
         cells = (self.classes(classes) + self.entries(entries)).unflatten(1, self.shape)
         rows = self.of_row(cells.flatten(2))
         columns = self.of_column(cells.transpose(1, 2).flatten(2))
-        return self.layers(torch.cat([rows, columns], 1) + self.place), program
+        return self.layers(torch.cat([rows, columns], 1) + self.place), there, program
 
 
 class UnmaskingModel(nn.Module):
@@ -63,7 +74,7 @@ class UnmaskingModel(nn.Module):
 
     Args:
         loops: how many there are.
-        widths: how many values each number of a loop has.
+        widths: how many values each number of a loop has, what it draws last.
         width: of the tokens.
         layers: of the transformer.
     """
@@ -85,11 +96,15 @@ class UnmaskingModel(nn.Module):
 
     def forward(
         self,
-        e: tuple[Float[Tensor, "batch lines width"], Int[Tensor, "batch columns"]],
+        e: tuple[
+            Float[Tensor, "batch lines width"],
+            Bool[Tensor, "batch classes"],
+            Int[Tensor, "batch columns"],
+        ],
         c_t: Int[Tensor, "batch columns"],
     ) -> Float[Tensor, "batch literals"]:
         """Logits, given what is seen and partly masked loops."""
-        lines, program = e
+        lines, there, program = e
         state = c_t.reshape(len(c_t), self.loops, -1).unbind(2)
         seen = program.reshape(len(c_t), self.loops, -1).unbind(2)
         known = [embed(part) for embed, part in zip(self.numbers, state, strict=True)]
@@ -100,5 +115,9 @@ class UnmaskingModel(nn.Module):
             weight * F.one_hot(part, values)
             for weight, part, values in zip(self.same, seen, self.widths, strict=True)
         ]
-        out: Tensor = (logits + torch.cat(same, 2)).flatten(1)
+        logits = logits + torch.cat(same, 2)
+        # A loop draws no sub-image of the picture's own that there is not.
+        before, entries = sum(self.widths[:-1]), self.widths[-1] - there.shape[1]
+        possible = F.pad(there, (before, entries), value=True)[:, None]
+        out: Tensor = logits.masked_fill(~possible, -torch.inf).flatten(1)
         return out

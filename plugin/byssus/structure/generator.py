@@ -178,7 +178,7 @@ class StructureDiffusion(nn.Module):
         self.diffusion = MaskedDiffusion(
             UnmaskingModel(loops, self.domain.widths[:7], width, layers),
             program=drawn,
-            encoder=Encoder(rows, columns, classes + 2, entries + 1, width, layers - 1),
+            encoder=Encoder(rows, columns, classes, entries, width, layers - 1),
             gamma_c=1.0,  # the programs are known: the concepts are learned by themselves
             gamma_y=0.0,
             gamma_h=0.0,
@@ -367,7 +367,9 @@ class StructureDiffusion(nn.Module):
                 given, label, n, observed=known.to(device), generator=generator
             )
         else:
-            worlds = self.diffusion.sample(given, n, generator=generator)
+            # With nothing to check loops against, one number after the other.
+            steps = len(self.domain.widths)
+            worlds = self.diffusion.sample(given, n, steps=steps, generator=generator)
         worlds = worlds.cpu()
         drawn = self._draw(worlds.flatten(0, 1)).reshape(len(cells), n, -1)
         right = ((drawn == x.classes[:, None]) & known[:, None]).sum(2)
@@ -455,7 +457,8 @@ class StructureDiffusion(nn.Module):
         ordered = sorted(loops, key=lambda loop: (loop.cell, loop.top, loop.left))
         if equivalent(ordered, loops):
             loops = tuple(ordered)
-        none = Loop(self.rows - 1, 1, 1, self.columns - 1, 1, 1, 0)
+        # Of the dictionary, as there may be no other sub-image.
+        none = Loop(self.rows - 1, 1, 1, self.columns - 1, 1, 1, self.classes)
         filled = (*loops[: self.loops], *[none] * (self.loops - len(loops)))
         return torch.tensor(self.domain.encode(filled))
 
