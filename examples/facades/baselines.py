@@ -1,8 +1,7 @@
-"""Completion without structure: the nearest picture, and a convolutional autoencoder."""
+"""Completion by the nearest picture, by loops that run on, and by a convolutional autoencoder."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from typing import cast
 
@@ -10,7 +9,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812  # as everybody calls it
 from torch import Tensor, nn
 
-from byssus.structure import Completion
+from byssus.structure import Completion, Loop, cut, render, synthesize
 
 from .facades import CELL, SIDE, pixels, seen
 
@@ -32,6 +31,23 @@ def nearest(images: Tensor, mask: Tensor, known: Tensor) -> Tensor:
     # The squared distance, without what is the same for all known images.
     distance = weight @ flat.square().T - 2 * (weight * images.flatten(1)) @ flat.T
     return torch.where(given, images, known[distance.argmin(1)])
+
+
+def extended(images: Tensor, mask: Tensor) -> Tensor:
+    """Images whose hidden cells are drawn by loops that run on from what is seen.
+
+    Args:
+        images: (n, channels, 120, 120); hidden pixels are not looked at.
+        mask: which cells are seen, (n, 15, 15).
+    """
+    wall = Loop(0, SIDE, 1, 0, SIDE, 1, cell=0)
+    drawn = []
+    for image, observed in zip(images, mask, strict=True):
+        cells = cut(image, SIDE, SIDE)
+        found = synthesize(cells, observed=observed, background=0, wrong=1.5)
+        program = (wall, *found.extended())
+        drawn.append(render(program, found.cells, rows=SIDE, columns=SIDE))
+    return torch.where(pixels(mask), images, torch.stack(drawn))
 
 
 class Block(nn.Module):
@@ -148,7 +164,6 @@ def train(
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, learning_rate, total_steps=epochs * batches
     )
-    began = time.perf_counter()
     for epoch in range(epochs):
         model.train()
         total = 0.0
@@ -169,6 +184,5 @@ def train(
             optimizer.step()
             schedule.step()
             total += loss.item() * len(rows)
-        seconds = time.perf_counter() - began
-        say(f"epoch {epoch + 1}: loss {total / len(images):.5f}; {seconds:.0f} s")
+        say(f"epoch {epoch + 1}: loss {total / len(images):.5f}")
     return model
