@@ -668,7 +668,8 @@ class MaskedDiffusion(nn.Module):
                         f"the target of example {i} is {self.program.value(row)!r}, which no world "
                         "gives: there is nothing to learn from it"
                     )
-            self._checked.update(new)
+            if not isinstance(self.inference, Sampled):  # which takes all to be possible
+                self._checked.update(new)
         return codes
 
     def _observed(

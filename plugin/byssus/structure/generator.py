@@ -130,7 +130,7 @@ class StructureDiffusion(nn.Module):
     Attributes:
         dictionary: sub-images of all pictures, (entries, ..., h, w), most frequent first; empty
             before `fit`.
-        diffusion: the distribution of programs, a `MaskedDiffusion`. `fit` makes it.
+        diffusion: the distribution of programs, a `MaskedDiffusion`; `fit` trains it.
 
     Raises:
         DomainError: a number that is out of its range, or a grid of one cell.
