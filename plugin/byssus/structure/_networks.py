@@ -70,7 +70,8 @@ class Encoder(nn.Module):
 class UnmaskingModel(nn.Module):
     """What masked numbers of loops are likely to be.
 
-    Each loop is a token, which knows the loop that was synthesised in its place from what is seen.
+    Each loop is a token, which knows the loop in its place of the program that was synthesised from
+    what is seen.
 
     Args:
         loops: how many there are.
@@ -91,7 +92,7 @@ class UnmaskingModel(nn.Module):
         )
         self.layers = nn.TransformerDecoder(layer, layers, nn.LayerNorm(width))
         self.logits = nn.Linear(width, sum(widths))
-        # Most loops go on as they began.
+        # Most loops end where they can go no further.
         self.same = nn.Parameter(torch.full((len(self.widths),), 3.0))
 
     def forward(

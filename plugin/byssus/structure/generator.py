@@ -105,7 +105,7 @@ class _Seen(NamedTuple):
     Attributes:
         classes: of each cell, (batch, cells): one of the picture's own, another, or hidden.
         entries: of each cell the nearest in the dictionary, (batch, cells), or hidden.
-        program: that is synthesised from what is seen, (batch, columns).
+        program: that is synthesised from what is seen, its loops run on, (batch, columns).
     """
 
     classes: Tensor
@@ -438,7 +438,7 @@ class StructureDiffusion(nn.Module):
             nearest[at] = entries[label]
         program = []
         if order:
-            found = synthesize(labels, background=order[0], wrong=_WRONG).program
+            found = synthesize(labels, background=order[0], wrong=_WRONG).extended()
             program = [self._background(0)]
             program += [loop._replace(cell=own[loop.cell]) for loop in found if loop.cell in own]
         return _Seen(classes.flatten(), nearest.flatten(), self._encode(program)), own
