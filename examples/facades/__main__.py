@@ -24,8 +24,12 @@ from .measures import made, measures, recovered
 from .png import sheet, write_png
 
 SHORT = {
-    **{"pictures": 200, "test_pictures": 60, "programs": 4},
-    **{"epochs": 8, "structure_epochs": 4, "correction_epochs": 8},
+    "pictures": 200,
+    "test_pictures": 60,
+    "epochs": 8,
+    "structure_epochs": 4,
+    "correction_epochs": 8,
+    "programs": 4,
 }
 HOLES = 3  # of each picture that the network learns to correct
 
@@ -49,7 +53,7 @@ def learn_structure(
     """The distribution of the programs that draw images, given what is seen of them."""
     torch.manual_seed(seed)
     model = StructureDiffusion(SIDE, SIDE)
-    hidden = ~holes(128, seed)
+    hidden = holes(128, seed)
     model.fit(images, hidden=hidden, epochs=epochs, generator=generator, progress=False)
     return model
 
@@ -90,7 +94,7 @@ def main() -> None:
     structure = learn_structure(training.images, options.structure_epochs, options.seed, generator)
     say("holes drawn by programs")
     several = training.images.repeat(HOLES, 1, 1, 1)
-    mask = holes(len(several), options.seed)
+    mask = ~holes(len(several), options.seed)
     drawn = structure.complete(several, mask, options.programs, generator=generator)
     say("what programs draw, corrected")
     corrector = train(training.images, drawn, epochs=options.correction_epochs, **settings)

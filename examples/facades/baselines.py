@@ -131,10 +131,10 @@ class Autoencoder(nn.Module):
 
 
 def holes(count: int, seed: int) -> Tensor:
-    """Which cells are seen of pictures with holes of all three kinds, mixed, (count, 15, 15)."""
+    """Which cells are hidden of pictures with holes of all three kinds, mixed, (count, 15, 15)."""
     each = [seen(where, -(-count // len(WHERE)), seed) for where in WHERE]
     order = torch.randperm(sum(map(len, each)), generator=torch.Generator().manual_seed(seed))
-    return torch.cat(each)[order[:count]]
+    return ~torch.cat(each)[order[:count]]
 
 
 def train(
@@ -167,7 +167,7 @@ def train(
     for epoch in range(epochs):
         model.train()
         total = 0.0
-        masks = holes(len(images), epoch + 1000 * seed) if drawn is None else drawn.observed
+        masks = ~holes(len(images), epoch + 1000 * seed) if drawn is None else drawn.observed
         for rows in torch.randperm(len(masks))[: len(images)].split(_BATCH):
             shown, mask, start = images[rows % len(images)], masks[rows], None
             if drawn is not None:
