@@ -28,7 +28,7 @@ from byssus.diffusion import Epoch, MaskedDiffusion, WorldProgram, train
 from byssus.errors import ByssusError, DomainError, EmptyBatchError, ShapeError
 from byssus.structure._networks import HEADS, Encoder, UnmaskingModel
 from byssus.structure.loops import Loop, Structure, canonical, equivalent
-from byssus.structure.synthesis import MOST, assemble, cut, synthesize
+from byssus.structure.synthesis import MOST, Synthesis, assemble, cut, synthesize
 from byssus.worlds import check_sampling
 
 __all__ = ["Completion", "StructureDiffusion", "holes"]
@@ -254,7 +254,9 @@ class StructureDiffusion(nn.Module):
             whole = torch.ones(1, self.rows, self.columns, dtype=torch.bool)
             for hole in torch.cat([hidden[which], whole]):
                 labels = synthesis.labels.masked_fill(hole, -1)
-                one, own = self._seen(labels, entries)
+                usual = next(iter(_by_frequency(labels)), None)
+                rest = synthesize(labels, background=usual, wrong=_WRONG)
+                one, own = self._seen(rest, entries)
                 program = [
                     loop._replace(cell=self._cell(loop.cell, own, entries))
                     for loop in (self._background(0), *synthesis.program)
@@ -356,7 +358,7 @@ class StructureDiffusion(nn.Module):
             assert found.cells is not None
             first = found.cells[: self.classes]
             own[: len(first)] = first
-            seen.append(self._seen(found.labels, self._nearest(found.cells))[0])
+            seen.append(self._seen(found, self._nearest(found.cells))[0])
         x = _Seen(*(torch.stack(part) for part in zip(*seen, strict=True)))
         known = x.classes < self.classes
         device = next(self.diffusion.parameters()).device
@@ -419,28 +421,25 @@ class StructureDiffusion(nn.Module):
         away = torch.cdist(cells.to(self.dictionary).flatten(1), self.dictionary.flatten(1))
         return away.argmin(1).cpu()
 
-    def _seen(self, labels: Tensor, entries: Tensor) -> tuple[_Seen, dict[int, int]]:
+    def _seen(self, found: Synthesis, entries: Tensor) -> tuple[_Seen, dict[int, int]]:
         """What is seen, and the number of each class among the picture's own.
 
         Args:
-            labels: the class of each cell, (rows, columns), -1 where it is hidden.
+            found: from what is seen, the most frequent class being the background.
             entries: of each class in the dictionary.
         """
-        counts = torch.bincount(labels[labels >= 0])
-        frequent = counts.argsort(descending=True, stable=True)
-        order = frequent[: int((counts > 0).sum())].tolist()
+        order = _by_frequency(found.labels)
         own = {label: number for number, label in enumerate(order[: self.classes])}
-        classes = torch.full_like(labels, self.classes + 1)
-        nearest = torch.full_like(labels, self.entries)
+        classes = torch.full_like(found.labels, self.classes + 1)
+        nearest = torch.full_like(found.labels, self.entries)
         for label in order:
-            at = labels == label
+            at = found.labels == label
             classes[at] = own.get(label, self.classes)
             nearest[at] = entries[label]
-        program = []
-        if order:
-            found = synthesize(labels, background=order[0], wrong=_WRONG).extended()
-            program = [self._background(0)]
-            program += [loop._replace(cell=own[loop.cell]) for loop in found if loop.cell in own]
+        program = [self._background(0)] if order else []
+        program += [
+            loop._replace(cell=own[loop.cell]) for loop in found.extended() if loop.cell in own
+        ]
         return _Seen(classes.flatten(), nearest.flatten(), self._encode(program)), own
 
     def _cell(self, label: int, own: dict[int, int], entries: Tensor) -> int:
@@ -503,6 +502,13 @@ def holes(
         top, left = int(down * (rows - height + 1)), int(along * (columns - width + 1))
         hole[top : top + height, left : left + width] = True
     return hidden
+
+
+def _by_frequency(labels: Tensor) -> list[int]:
+    """The classes of a grid, the most frequent one first; not -1, which is hidden."""
+    counts = torch.bincount(labels[labels >= 0])
+    frequent = counts.argsort(descending=True, stable=True)
+    return [int(label) for label in frequent[: int((counts > 0).sum())]]
 
 
 def _means(cells: Tensor, count: int, generator: torch.Generator | None) -> Tensor:
